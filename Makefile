@@ -1,0 +1,58 @@
+# The whole vocabulary: make demo | test | check | docs | venv | clean
+#
+# Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
+# and make. PYTHON=... chooses the interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
+
+VENV ?= .venv
+ARGS ?=
+
+# The first interpreter that is new enough and can make an environment.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 \
+	&& { echo "$$python"; break; }; done)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: demo test check docs venv clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	$(BIN)/heros demo $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+venv: $(VENV)/.installed-dev
+
+clean:
+	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment: installed anew only when pyproject.toml has changed -------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "heros needs Python >= 3.11 with its venv module (Debian: apt install python3-venv)." \
+	"Install it, or say where it is: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "Making the environment $(VENV) with $(PYTHON)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing heros into $(VENV)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "Installing heros and what '$*' needs into $(VENV)"
+	@$(PIP) install --editable ".[$*]"
+	@touch $@

@@ -1,0 +1,26 @@
+"""Sphinx configuration. `make docs` builds with warnings as errors."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from heros.version import __version__
+
+project = "heros"
+author = "the heros contributors"
+copyright = "the heros contributors"
+release = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"heros {release}"
+html_static_path = ["_static"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_class_signature = "mixed"
+napoleon_use_ivar = True
+nitpicky = False

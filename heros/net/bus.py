@@ -1,0 +1,300 @@
+"""The only module that talks to zenoh: what the rest of this package needs of a session, in its own words.
+
+Rules
+    - zenoh is imported by :meth:`Bus.open`, which takes a quarter of a second and runs on a thread of its own.
+    - Every callback runs directly on one of zenoh's threads. It must not block, run user code or call into zenoh;
+      :func:`in_callback` tells whether the calling thread is in one. What it raises is logged here.
+    - zenoh's exceptions become ``RemoteTransportError``.
+    - A session that a fork has inherited must not be touched, not even to free it: see :meth:`Bus.abandon`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+
+from heros.exceptions import HEROSError, RemoteTransportError
+from heros.net.config import session_config
+
+if TYPE_CHECKING:
+    import zenoh
+
+__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Publisher", "in_callback"]
+
+log = logging.getLogger("heros.net")
+
+_T = TypeVar("_T")
+
+CLOSE_SECONDS: Final = 1.0
+
+OnSample: TypeAlias = Callable[[str, bytes, "bytes | None"], None]
+"""Key, payload, attachment."""
+OnPresence: TypeAlias = Callable[[str, bool], None]
+"""Key of a liveliness token, and whether it has appeared or gone."""
+OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
+"""Payload of the query; returns the replies."""
+OnReply: TypeAlias = Callable[[str, bytes], None]
+"""Key and payload of one reply."""
+
+
+class Declared(Protocol):
+    """Something declared in a session."""
+
+    def undeclare(self) -> object: ...
+
+
+_inside: set[int] = set()
+"""The threads that are in a callback. (A ``threading.local`` would be made anew for each callback: zenoh's threads
+are no threads of Python.)"""
+
+
+def in_callback() -> bool:
+    """Whether this thread is one of zenoh's, or sends to its own process, and must therefore not send."""
+    return threading.get_ident() in _inside
+
+
+class Publisher:
+    """Sends to one key expression, in order and without loss while the peer is connected; blocks when it is slow."""
+
+    def __init__(self, publisher: Any, error: type[Exception]) -> None:
+        self._publisher = publisher
+        self._error = error
+
+    def put(self, payload: Any, attachment: bytes | None = None) -> None:
+        """Send ``payload``: bytes, or what :meth:`Bus.share` has made of them.
+
+        Raises:
+            RemoteTransportError: the session is closed.
+        """
+        try:
+            if attachment is None:
+                self._publisher.put(payload)
+            else:
+                self._publisher.put(payload, attachment=attachment)
+        except self._error as error:
+            raise RemoteTransportError(f"the network session does not send: {error}") from None
+
+    def undeclare(self) -> None:
+        try:
+            self._publisher.undeclare()
+        except self._error:
+            pass  # the session is closed, and took it along
+
+
+class Bus:
+    """One zenoh session. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._session: zenoh.Session | None = None
+        self._zenoh: Any = None
+        self._kept: list[object] = []
+
+    def open(self, realm: str) -> None:
+        """Open the session.
+
+        Raises:
+            HEROSError: the configuration is not valid, or an endpoint cannot be listened on.
+        """
+        import zenoh
+
+        config = session_config(realm)
+        try:
+            self._session = zenoh.open(config)
+        except zenoh.ZError as error:
+            raise HEROSError(
+                f"the network of realm {realm!r} cannot be opened: {error}. Check HEROS_ZENOH_CONFIG, or set "
+                "HEROS_NET=off to stay on this host."
+            ) from None
+        self._zenoh = zenoh
+
+    @property
+    def session(self) -> zenoh.Session:
+        session = self._session
+        if session is None:
+            raise RemoteTransportError("the network session is closed")
+        return session
+
+    @property
+    def zid(self) -> str:
+        """The id of the session, as zenoh knows it."""
+        return str(self.session.zid())
+
+    def connected(self) -> bool:
+        """Whether any other session is connected to this one."""
+        info = self.session.info
+        return bool(info.peers_zid() or info.routers_zid())
+
+    # -- declaring --------------------------------------------------------------------------------------------
+
+    def publisher(self, key: str, urgent: bool) -> Publisher:
+        """``urgent`` samples have a queue of their own, and do not wait behind the others."""
+        z = self._zenoh
+        declared = self._declare(
+            self.session.declare_publisher,
+            key,
+            congestion_control=z.CongestionControl.BLOCK,
+            priority=z.Priority.DATA_HIGH if urgent else z.Priority.DATA,
+            express=True,
+        )
+        return self._keep(Publisher(declared, z.ZError))
+
+    def subscribe(self, key: str, on_sample: OnSample) -> Declared:
+        def callback(sample: zenoh.Sample) -> None:
+            attachment = sample.attachment
+            _guarded(
+                on_sample,
+                str(sample.key_expr),
+                sample.payload.to_bytes(),
+                None if attachment is None else attachment.to_bytes(),
+            )
+
+        declared: Declared = self._declare(self.session.declare_subscriber, key, self._direct(callback))
+        return self._keep(declared)
+
+    def answer(self, key: str, on_query: OnQuery) -> Declared:
+        """Declare a queryable that answers with JSON."""
+        encoding = self._zenoh.Encoding.APPLICATION_JSON
+
+        def callback(query: zenoh.Query) -> None:
+            with query:
+                payload = query.payload
+                answers = on_query(b"" if payload is None else payload.to_bytes())
+                for answer in answers:
+                    query.reply(key, answer, encoding=encoding)
+
+        guarded = self._direct(lambda query: _guarded(callback, query))
+        declared: Declared = self._declare(self.session.declare_queryable, key, guarded)
+        return self._keep(declared)
+
+    def token(self, key: str) -> Declared:
+        declared: Declared = self._declare(self.session.liveliness().declare_token, key)
+        return self._keep(declared)
+
+    def watch_tokens(self, key: str, on_presence: OnPresence) -> Declared:
+        """Be told of the tokens that match ``key``, also of those that are there already."""
+        deleted = self._zenoh.SampleKind.DELETE
+
+        def callback(sample: zenoh.Sample) -> None:
+            _guarded(on_presence, str(sample.key_expr), sample.kind != deleted)
+
+        declared: Declared = self._declare(
+            self.session.liveliness().declare_subscriber, key, self._direct(callback), history=True
+        )
+        return self._keep(declared)
+
+    def _declare(self, declare: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return declare(*arguments, **options)
+        except self._zenoh.ZError as error:
+            raise RemoteTransportError(f"the network session refuses {arguments[0]}: {error}") from None
+
+    def _keep(self, declared: _T) -> _T:
+        self._kept.append(declared)
+        return declared
+
+    def _direct(self, callback: Callable[[Any], None], drop: Callable[[], None] | None = None) -> Any:
+        return self._zenoh.handlers.Callback(callback, drop, indirect=False)
+
+    def undeclare(self, declared: Declared) -> None:
+        """Take back something declared. Does nothing when the session is closed."""
+        try:
+            self._kept.remove(declared)
+        except ValueError:
+            pass
+        if self._session is not None:
+            try:
+                declared.undeclare()
+            except self._zenoh.ZError as error:
+                log.debug("undeclaring failed: %s", error)
+
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def share(self, payload: bytes) -> object:
+        """``payload`` in a form that can be put many times without being copied each time."""
+        return self._zenoh.ZBytes(payload)
+
+    def put(self, key: str, payload: bytes) -> None:
+        try:
+            self.session.put(key, payload, congestion_control=self._zenoh.CongestionControl.BLOCK)
+        except self._zenoh.ZError as error:
+            raise RemoteTransportError(f"the network session does not send: {error}") from None
+
+    def ask(
+        self,
+        key: str,
+        payload: bytes,
+        timeout: float,
+        on_reply: OnReply,
+        on_done: Callable[[], None],
+        remote: bool = False,
+    ) -> None:
+        """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``."""
+        z = self._zenoh
+
+        def callback(reply: zenoh.Reply) -> None:
+            sample = reply.ok
+            if sample is not None and sample.encoding == z.Encoding.APPLICATION_JSON:
+                _guarded(on_reply, str(sample.key_expr), sample.payload.to_bytes())
+
+        try:
+            self.session.get(
+                key,
+                self._direct(callback, on_done),
+                payload=payload,
+                timeout=timeout,
+                target=z.QueryTarget.ALL,
+                consolidation=z.ConsolidationMode.NONE,
+                congestion_control=z.CongestionControl.BLOCK,
+            )
+        except z.ZError as error:
+            raise RemoteTransportError(f"the network session does not ask: {error}") from None
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the session; when a peer keeps zenoh from doing so, it is left to the end of the process."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        closer = threading.Thread(target=_close, args=(session,), name="heros-net-close", daemon=True)
+        closer.start()
+        closer.join(CLOSE_SECONDS)
+        if closer.is_alive():
+            log.info("zenoh takes more than %g s to close its session; not waiting for it", CLOSE_SECONDS)
+            self._immortalize(session)
+
+    def abandon(self) -> None:
+        """In a forked child: forget the session of the parent without calling into zenoh.
+
+        Its threads do not exist here, so that even freeing it would wait for ever: it gets one reference too many.
+        """
+        session, self._session = self._session, None
+        if session is not None:
+            self._immortalize(session)
+
+    def _immortalize(self, session: zenoh.Session) -> None:
+        for kept in (session, *self._kept):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+
+
+def _close(session: Any) -> None:
+    try:
+        session.close()
+    except Exception as error:
+        log.debug("closing the network session: %s", error)
+
+
+def _guarded(callback: Callable[..., object], *arguments: object) -> None:
+    thread = threading.get_ident()
+    nested = thread in _inside  # sent by this process to itself, from a callback or from an own thread
+    _inside.add(thread)
+    try:
+        callback(*arguments)
+    except Exception:
+        log.exception("Receiving from the network failed; this is a defect of heros, please report it")
+    finally:
+        if not nested:
+            _inside.discard(thread)

@@ -1,0 +1,87 @@
+"""How the Zenoh session of a realm is configured.
+
+Later in this list wins: Zenoh's own defaults; ours (``DEFAULTS``); ``HEROS_ZENOH_CONFIG``, the text of a JSON5
+configuration; ``HEROS_SEP_MULTICAST``; what the program itself has set with ``ZenohSessionManager.update_config``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from heros.exceptions import HEROSError
+
+if TYPE_CHECKING:
+    import zenoh
+
+__all__ = ["generate_multicast_address", "session_config", "update"]
+
+DEFAULT_REALM: Final = "heros"
+MULTICAST_PORT: Final = 7446
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    # Shared memory is ours to do; Zenoh's would leave files in /dev/shm behind a killed process.
+    "transport/shared_memory/enabled": False,
+    # A stopped process (a debugger, a suspended laptop) is not a dead one. A killed one is noticed at once, by its
+    # TCP connection; only a machine that vanishes without a word is waited for this long. In milliseconds.
+    "transport/link/tx/lease": 60_000,
+    # Likewise when its queue is full, e.g. because it holds the GIL in a long computation. In microseconds.
+    "transport/link/tx/queue/congestion_control/block/wait_before_close": 60_000_000,
+}
+
+_overrides: dict[str, Any] = {}
+
+
+def update(values: Mapping[str, Any]) -> None:
+    """Set configuration values for the sessions opened from now on: key (``"connect/endpoints"``) to value."""
+    _overrides.update(values)
+
+
+def generate_multicast_address(realm: str) -> str:
+    """The IPv4 multicast address, 224.0.1.0 to 238.255.255.255, on which the realm scouts.
+
+    It depends on the name only. Two realms may get the same address, though that is improbable; they then merely
+    hear each other's scouting.
+    """
+    first = int(ipaddress.IPv4Address("224.0.1.0"))
+    last = int(ipaddress.IPv4Address("238.255.255.255"))
+    digest = int.from_bytes(hashlib.shake_128(realm.encode()).digest(4), "big")
+    return str(ipaddress.IPv4Address(first + digest % (last - first + 1)))
+
+
+def session_config(realm: str) -> zenoh.Config:
+    """The configuration for the session of ``realm``. Imports zenoh.
+
+    Raises:
+        HEROSError: ``HEROS_ZENOH_CONFIG`` or a value given to :func:`update` is not valid.
+    """
+    import zenoh
+
+    text = os.environ.get("HEROS_ZENOH_CONFIG", "").strip()
+    plain = zenoh.Config()
+    if text:
+        try:
+            config = zenoh.Config.from_json5(text)
+        except zenoh.ZError as error:
+            hint = " It looks like a path: set the variable to the text of that file." if os.path.exists(text) else ""
+            raise HEROSError(
+                f"HEROS_ZENOH_CONFIG is not a valid Zenoh configuration (JSON5 text).{hint} {error}"
+            ) from None
+    else:
+        config = zenoh.Config()
+    for key, value in DEFAULTS.items():
+        if config.get_json(key) == plain.get_json(key):  # the user did not choose another one
+            config.insert_json5(key, json.dumps(value))
+    if realm != DEFAULT_REALM and os.environ.get("HEROS_SEP_MULTICAST", "").strip().lower() in ("1", "true"):
+        address = f"{generate_multicast_address(realm)}:{MULTICAST_PORT}"
+        config.insert_json5("scouting/multicast/address", json.dumps(address))
+    for key, value in _overrides.items():
+        try:
+            config.insert_json5(key, json.dumps(value))
+        except (zenoh.ZError, TypeError, ValueError) as error:
+            raise HEROSError(f"update_config: {key!r} = {value!r} is not a valid Zenoh setting. {error}") from None
+    return config

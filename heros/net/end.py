@@ -1,0 +1,120 @@
+"""What both ends of a network channel have: a peer, an outbox, an inbox, and one moment at which all of it is over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from heros.exceptions import HEROSError, RemoteTransportError
+from heros.net import keys
+from heros.net.bus import Bus
+from heros.net.inbox import Inbox
+from heros.net.outbox import Outbox
+from heros.net.packets import CLIENT, SERVER, Kind, head
+from heros.transport import Buffer, Channel, Link, Peer, Receiver, Transport
+from heros.wire import Fields
+from heros.workers import Workers
+
+__all__ = ["End", "Network"]
+
+log = logging.getLogger("heros.net")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What an end needs of the node that it belongs to."""
+
+    realm: str
+    own: Peer
+    bus: Bus
+    workers: Workers
+    forget: Callable[[str, int, int], None]
+    """Takes an end out of the node's tables: the peer's node id, the channel, ``SERVER`` or ``CLIENT``."""
+
+
+class End:
+    """One end of a channel. Thread-safe.
+
+    A subclass says in ``here`` which end it is, and in :meth:`_frame` and :meth:`_ended` what it does.
+    """
+
+    here: ClassVar[int]
+    transport: Transport = "net"
+
+    def __init__(self, network: Network, peer: Peer, channel: int, receiver: Receiver) -> None:
+        self.peer = peer
+        self.channel = channel
+        self._network = network
+        self._receiver = receiver
+        self._ending = threading.Lock()
+        self._reason: HEROSError | None = None
+        self._lock = threading.RLock()
+        self._there = CLIENT if self.here == SERVER else SERVER
+        key = keys.inbox(network.realm, peer.node_id, network.own.node_id)
+        # What a client sends does not wait behind samples that the same process sends to the same peer.
+        self._publisher = network.bus.publisher(key, urgent=self._there == SERVER)
+        self._outbox = Outbox(
+            self._publisher.put, network.bus.share, self._there, channel, network.workers, lambda error: self.end(error)
+        )
+        self.inbox = Inbox(
+            self.name, network.workers, self._lock, self._frame, self._answer_ping, lambda text: self.broken(text)
+        )
+
+    @property
+    def name(self) -> str:
+        """How the peer is called in messages."""
+        return f"pid {self.peer.pid} on {self.peer.host or 'an unknown host'}"
+
+    @property
+    def closed(self) -> bool:
+        return self._reason is not None
+
+    def _answer_ping(self) -> None:
+        self._outbox.control(Kind.PONG)
+
+    def broken(self, text: str) -> None:
+        """The stream cannot go on, although the peer is there."""
+        self.end(RemoteTransportError(f"{self.name}: {text}"), tell=text)
+
+    def end(self, reason: HEROSError, tell: str | None = None) -> None:
+        """It is over; ``tell`` is what the peer is told, if it may still listen. Only the first call has an effect."""
+        with self._ending:
+            if self._reason is not None:
+                return
+            self._reason = reason
+        self._network.forget(self.peer.node_id, self.channel, self.here)
+        self._outbox.close()
+        self.inbox.close()
+        self._network.workers.post(partial(self._part, tell))
+        self._ended(reason)
+        self._receiver.closed(self._self(), reason)
+
+    def send_control(self, kind: Kind, text: bytes) -> None:
+        """Send what is not part of the stream. On a worker, since it may block."""
+        try:
+            self._publisher.put(head(kind, self._there, self.channel) + text)
+        except RemoteTransportError:
+            pass  # the session is closed: the peer sees that by itself
+
+    def _part(self, tell: str | None) -> None:
+        """Say BYE and give the publisher back."""
+        if tell is not None:
+            self.send_control(Kind.BYE, tell.encode())
+        self._network.bus.undeclare(self._publisher)
+
+    # -- for the subclass -------------------------------------------------------------------------------------
+
+    def _self(self) -> Channel | Link:
+        raise NotImplementedError
+
+    def _frame(self, fields: Fields, header: memoryview, buffers: list[Buffer]) -> None:
+        """Take a frame; called in order, one at a time, on a thread of zenoh."""
+        raise NotImplementedError
+
+    def _ended(self, reason: HEROSError) -> None:
+        """It is over. Must not block."""
+        raise NotImplementedError

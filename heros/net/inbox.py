@@ -1,0 +1,183 @@
+"""The receiving half of a channel's end: packets in any order in, frames in the order of sending out.
+
+Zenoh keeps the order on one connection. When it finds a better route, packets may overtake one another, and when a
+connection breaks, some may be lost. The numbers of the packets tell: one that came early is held back until those
+before it are there; if they do not come, the stream is broken and ``broken`` is called, because a caller must not
+wait for ever for a reply that will not come.
+
+Everything here comes from the network and is checked. A malformed packet is dropped and logged, once for each stream,
+and the next one works.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from heros import limits, wire
+from heros.exceptions import DecodeError
+from heros.net.packets import HEAD, Kind, Packet, split_body, split_entries
+from heros.transport import Buffer
+from heros.workers import Timer, Workers
+
+__all__ = ["Inbox"]
+
+log = logging.getLogger("heros.net")
+
+
+OnFrame: TypeAlias = "Callable[[wire.Fields, memoryview, list[Buffer]], None]"
+
+
+class _Assembly:
+    """A large frame of which some pieces are there. Memory is used up by what arrives, not by what is declared."""
+
+    def __init__(self, fields: wire.Fields, total: int) -> None:
+        if total > limits.NET_FRAME_BYTES:
+            raise DecodeError(f"a message of {total} bytes is declared; the limit is {limits.NET_FRAME_BYTES}")
+        self.fields = fields
+        try:
+            self.body = np.empty(total, np.uint8).data
+        except MemoryError:
+            raise DecodeError(f"there is no memory for a message of {total} bytes") from None
+        self.filled = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Whether the frame is complete now."""
+        end = self.filled + len(piece)
+        if end > len(self.body) or not piece:
+            raise DecodeError(f"a piece of {len(piece)} bytes for a message of {len(self.body)} that has {self.filled}")
+        self.body[self.filled : end] = piece
+        self.filled = end
+        return end == len(self.body)
+
+
+class Inbox:
+    """See the module. Thread-safe; ``on_frame`` and ``on_ping`` are called by one thread at a time, in order.
+
+    Args:
+        peer: how the peer is called in log messages.
+        lock: held during the calls; re-entrant.
+        broken: called when the stream cannot go on.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        workers: Workers,
+        lock: AbstractContextManager[Any],
+        on_frame: OnFrame,
+        on_ping: Callable[[], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        self._peer = peer
+        self._workers = workers
+        self._lock = lock
+        self._on_frame = on_frame
+        self._on_ping = on_ping
+        self._broken = broken
+        self._expected = 1
+        self._held: dict[int, Packet] = {}
+        self._held_bytes = 0
+        self._timer: Timer | None = None
+        self._assembly: _Assembly | None = None
+        self._complained = False
+        self._closed = False
+
+    def take(self, packet: Packet) -> None:
+        """Take a packet that is part of the stream."""
+        with self._lock:
+            if self._closed or packet.sequence < self._expected:
+                return
+            if packet.sequence > self._expected:
+                self._hold(packet)
+                return
+            self._expected += 1
+            self._process(packet)
+            if self._held:
+                self._process_held()
+
+    def close(self) -> None:
+        """Take nothing more; no frame is passed on after this."""
+        with self._lock:
+            self._closed = True
+            self._held.clear()
+            self._assembly = None
+            if self._timer is not None:
+                self._timer.cancel()
+
+    # -- with the lock ----------------------------------------------------------------------------------------
+
+    def _hold(self, packet: Packet) -> None:
+        if packet.sequence in self._held:
+            return
+        self._held_bytes += len(packet.payload)
+        self._held[packet.sequence] = packet
+        if len(self._held) > limits.NET_HELD_PACKETS or self._held_bytes > limits.NET_BACKLOG_BYTES:
+            self._broken("messages were lost on the network")
+        elif self._timer is None:
+            self._arm()
+
+    def _process_held(self) -> None:
+        while not self._closed and (packet := self._held.pop(self._expected, None)) is not None:
+            self._held_bytes -= len(packet.payload)
+            self._expected += 1
+            self._process(packet)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._held and not self._closed:
+            self._arm()
+
+    def _arm(self) -> None:
+        expected = self._expected
+        self._timer = self._workers.call_later(limits.NET_HELD_SECONDS, lambda: self._overdue(expected))
+
+    def _overdue(self, expected: int) -> None:
+        with self._lock:
+            if not self._closed and self._expected == expected and self._held:
+                self._broken("messages were lost on the network")
+
+    def _process(self, packet: Packet) -> None:
+        try:
+            kind = packet.kind
+            if kind == Kind.FRAMES:
+                for fields, header, buffers in split_entries(packet.payload):
+                    self._on_frame(fields, header, buffers)
+            elif kind == Kind.BEGIN:
+                self._begin(packet)
+            elif kind == Kind.MORE:
+                self._more(packet.payload)
+            elif kind == Kind.PING:
+                self._on_ping()
+            elif kind != Kind.PONG:
+                raise DecodeError(f"a packet of unknown kind {kind}")
+        except DecodeError as error:
+            self._assembly = None
+            if not self._complained:
+                self._complained = True
+                log.warning("%s sends malformed messages, which are dropped: %s", self._peer, error)
+
+    def _begin(self, packet: Packet) -> None:
+        attachment, total = packet.attachment or b"", packet.total
+        if len(attachment) != HEAD.size + wire.FRAME.size:
+            raise DecodeError(f"the attachment of a large message has {len(attachment)} bytes")
+        fields: wire.Fields = wire.FRAME.unpack_from(attachment, HEAD.size)
+        if len(packet.payload) == total:
+            self._assembly = None
+            self._on_frame(fields, *split_body(fields, memoryview(packet.payload)))
+        else:
+            self._assembly = _Assembly(fields, total)
+            self._more(packet.payload)
+
+    def _more(self, piece: bytes) -> None:
+        assembly = self._assembly
+        if assembly is None:
+            raise DecodeError("a piece of a message that was not begun")
+        if assembly.add(piece):
+            self._assembly = None
+            fields = assembly.fields
+            self._on_frame(fields, *split_body(fields, assembly.body.toreadonly()))

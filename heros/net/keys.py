@@ -1,0 +1,56 @@
+"""Every key expression that the network transport uses.
+
+=====================================  ===================  =====================================================
+key expression                         what                 meaning
+=====================================  ===================  =====================================================
+``@object/<realm>/<name>/_health``     liveliness token     a HERO of that name is there (as in protocol 1.0)
+``@object/<realm>/<name>/_discover``   queryable            one answer for each HERO of that name: its entry
+``@heros/<realm>/<node>/alive``        liveliness token     the node is there
+``@heros/<realm>/<node>/in/<from>``    samples              packets (``packets``) from one node to another
+``@heros/<realm>/<node>/directory``    queryable            the entries of all HEROs of the node
+``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
+=====================================  ===================  =====================================================
+
+A HERO costs the first two, a node the other four. The sender of a packet is part of its key, so that Zenoh's access
+control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
+none of them can be a wildcard.
+"""
+
+from __future__ import annotations
+
+__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "last_chunk", "node_of"]
+
+
+def health(realm: str, name: str) -> str:
+    return f"@object/{realm}/{name}/_health"
+
+
+def discover(realm: str, name: str) -> str:
+    """``name`` may be ``*``, to ask for every HERO."""
+    return f"@object/{realm}/{name}/_discover"
+
+
+def alive(realm: str, node_id: str = "*") -> str:
+    return f"@heros/{realm}/{node_id}/alive"
+
+
+def inbox(realm: str, node_id: str, sender: str = "*") -> str:
+    return f"@heros/{realm}/{node_id}/in/{sender}"
+
+
+def directory(realm: str, node_id: str) -> str:
+    return f"@heros/{realm}/{node_id}/directory"
+
+
+def changes(realm: str, node_id: str = "*") -> str:
+    return f"@heros/{realm}/{node_id}/changes"
+
+
+def node_of(key: str) -> str:
+    """The node of an ``alive``, ``directory`` or ``changes`` key."""
+    return key.split("/")[2]
+
+
+def last_chunk(key: str) -> str:
+    """The sender of an ``inbox`` key."""
+    return key.rpartition("/")[2]

@@ -1,0 +1,74 @@
+"""The server end of a network channel: replies and samples to one client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from heros import limits, wire
+from heros.exceptions import HEROSError, RemoteTransportError
+from heros.net.end import End
+from heros.net.outbox import Staged
+from heros.net.packets import SERVER, Body
+from heros.transport import Buffer, Link, Payload
+
+__all__ = ["NetLink"]
+
+_STAGED: Final = "net"
+"""The key of ``Payload.staged``: what is staged for one subscriber on the network serves all, in any realm."""
+
+
+class NetLink(End):
+    """See :class:`heros.transport.Link`."""
+
+    here: ClassVar[int] = SERVER
+
+    def _self(self) -> Link:
+        return self
+
+    # -- transport.Link ---------------------------------------------------------------------------------------
+
+    def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
+        if self.closed:
+            return
+        body = Body(header, buffers)
+        backlog = self._outbox.backlog
+        if backlog and backlog + body.nbytes > limits.NET_REPLY_BACKLOG_BYTES:
+            self.close(f"{backlog} bytes of replies wait for {self.name}, which does not read them")
+            return
+        frame = wire.FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
+        self._outbox.send(frame, body, may_wait=True)
+
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+        if self.closed:
+            return False
+        backlog = self._outbox.backlog
+        if kind != wire.Kind.END and backlog and backlog + payload.nbytes > limits.NET_BACKLOG_BYTES:
+            return False
+        header, buffers = payload.header, payload.buffers
+        frame = wire.FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
+        self._outbox.enqueue(frame, self._stage(payload))
+        return True
+
+    def close(self, reason: str) -> None:
+        self.end(RemoteTransportError(f"{self.name} was disconnected: {reason}"), tell=reason)
+
+    # -- what arrives -----------------------------------------------------------------------------------------
+
+    def _stage(self, payload: Payload) -> Staged:
+        if payload.staged is None:
+            payload.staged = {}
+        staged = payload.staged.get(_STAGED)
+        if not isinstance(staged, Staged):
+            staged = payload.staged[_STAGED] = Staged.copy(
+                Body(payload.header, payload.buffers), self._network.bus.share
+            )
+        return staged
+
+    def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Buffer]) -> None:
+        task = self._receiver.receive(self, fields, header, buffers)
+        if task is not None:
+            self._network.workers.post(task)
+
+    def _ended(self, reason: HEROSError) -> None:
+        pass

@@ -1,0 +1,213 @@
+"""The sending half of a channel's end: frames in, a numbered stream of packets out.
+
+How it works
+    One thread at a time sends. A thread that finds nobody at it, and that may wait, sends its frame itself. All others
+    leave a copy of theirs in the queue, which a worker sends, many small frames in one packet. So a peer that does
+    not read holds up one thread, and never one that must not wait: a publisher, or a thread of zenoh.
+
+SYNC POINT: sending
+    ``_busy`` is held by whoever sends. A frame is queued before ``_busy`` is tried; ``_busy`` is given up before the
+    queue is looked at for the last time. So either the sender sees the frame or the other thread gets ``_busy``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
+
+from heros.exceptions import RemoteTransportError
+from heros.net.bus import in_callback
+from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, entry, head
+from heros.workers import Workers
+
+__all__ = ["Outbox", "Put", "Staged"]
+
+SENT_OVERHEAD: Final = 100
+"""Bytes that a packet costs beside its body, in round numbers."""
+
+
+class Put(Protocol):
+    """How a packet is sent: payload and attachment. Blocks while the peer is slow; raises RemoteTransportError."""
+
+    def __call__(self, payload: object, attachment: bytes | None = None) -> None: ...
+
+
+class Staged(NamedTuple):
+    """A body that needs nothing of its sender any more: bytes when small, else pieces that can be sent many times."""
+
+    nbytes: int
+    small: bytes | None
+    pieces: list[object]
+
+    @classmethod
+    def copy(cls, body: Body, share: Callable[[bytes], object]) -> Staged:
+        if body.nbytes <= BATCH_BYTES:
+            return cls(body.nbytes, body.joined(), [])
+        return cls(body.nbytes, None, [share(piece) for piece in body.pieces()])
+
+
+class _Queued(NamedTuple):
+    nbytes: int
+    small: bytes | None
+    """One entry of a FRAMES packet."""
+    frame: bytes
+    pieces: Iterable[object]
+    control: int
+
+
+class Outbox:
+    """See the module. Thread-safe.
+
+    Args:
+        put: sends one packet.
+        share: see ``Bus.share``.
+        end: which end of the channel the packets are for.
+        workers: where queued frames are sent from.
+        failed: called, on any thread, when sending has failed; nothing more will be sent.
+    """
+
+    def __init__(
+        self,
+        put: Put,
+        share: Callable[[bytes], object],
+        end: int,
+        channel: int,
+        workers: Workers,
+        failed: Callable[[RemoteTransportError], None],
+    ) -> None:
+        self._put = put
+        self._share = share
+        self._end = end
+        self._channel = channel
+        self._workers = workers
+        self._failed = failed
+        self._busy = threading.Lock()
+        self._count = threading.Lock()
+        self._queue: deque[_Queued] = deque()
+        self._sequence = 0
+        self._closed = False
+        self.backlog = 0
+        """Bytes in the queue."""
+        self.sent = 0
+        """Bytes that were given to zenoh so far."""
+
+    # -- any thread -------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytes, body: Body, may_wait: bool) -> None:
+        """Send a frame; the body's buffers are free afterwards. Without ``may_wait`` it never blocks."""
+        if may_wait and not self._queue and not in_callback() and self._busy.acquire(False):
+            try:
+                if body.nbytes <= BATCH_BYTES:
+                    self._send_batch([entry(frame, body.joined())])
+                else:
+                    self._send_large(frame, body.nbytes, body.pieces())
+            except RemoteTransportError as error:
+                self._fail(error)
+            finally:
+                self._busy.release()
+            if self._queue:
+                self._wake()
+        else:
+            self.enqueue(frame, Staged.copy(body, self._share))
+
+    def enqueue(self, frame: bytes, body: Staged) -> None:
+        """Have a worker send a frame. Never blocks."""
+        small = None if body.small is None else entry(frame, body.small)
+        self._append(_Queued(body.nbytes + SENT_OVERHEAD, small, frame, body.pieces, 0))
+
+    def control(self, kind: Kind) -> None:
+        """Have a worker send a PING or a PONG, after all that is queued. Never blocks."""
+        self._append(_Queued(SENT_OVERHEAD, None, b"", (), kind))
+
+    def close(self) -> None:
+        """Forget what is queued."""
+        self._closed = True
+        self._queue.clear()
+
+    def _append(self, queued: _Queued) -> None:
+        if self._closed:
+            return
+        with self._count:
+            self.backlog += queued.nbytes
+        self._queue.append(queued)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._busy.acquire(False):
+            self._workers.post(self._drain)  # holding _busy, which the worker gives up
+
+    # -- whoever holds _busy ----------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        try:
+            self._send_queued()
+        except RemoteTransportError as error:
+            self._fail(error)
+        finally:
+            self._busy.release()
+        if self._queue:
+            self._wake()
+
+    def _send_queued(self) -> None:
+        batch: list[bytes] = []
+        room = BATCH_BYTES
+        taken = 0
+        while True:
+            try:
+                queued = self._queue.popleft()
+            except IndexError:
+                break
+            if queued.small is not None and len(queued.small) <= room:
+                batch.append(queued.small)
+                room -= len(queued.small)
+                taken += queued.nbytes
+                continue
+            if batch:
+                self._send_batch(batch)
+                batch, room = [], BATCH_BYTES
+            if queued.small is not None:
+                batch.append(queued.small)
+                room -= len(queued.small)
+                taken += queued.nbytes
+                continue
+            if queued.control:
+                self._send_packet(queued.control)
+            else:
+                self._send_large(queued.frame, queued.nbytes - SENT_OVERHEAD, queued.pieces)
+            self._settle(queued.nbytes + taken)
+            taken = 0
+        if batch:
+            self._send_batch(batch)
+        self._settle(taken)
+
+    def _settle(self, nbytes: int) -> None:
+        with self._count:
+            self.backlog -= nbytes
+
+    def _next(self, kind: int, total: int = 0) -> bytes:
+        self._sequence += 1
+        return head(kind, self._end, self._channel, self._sequence, total)
+
+    def _send_packet(self, kind: int) -> None:
+        self._put(self._next(kind))
+        self.sent += HEAD.size + SENT_OVERHEAD
+
+    def _send_batch(self, entries: list[bytes]) -> None:
+        packet = b"".join([self._next(Kind.FRAMES), *entries])
+        self._put(packet)
+        self.sent += len(packet) + SENT_OVERHEAD
+
+    def _send_large(self, frame: bytes, total: int, pieces: Iterable[object]) -> None:
+        first = True
+        for piece in pieces:
+            if self._closed:
+                return
+            self._put(piece, self._next(Kind.BEGIN, total) + frame if first else self._next(Kind.MORE))
+            first = False
+        self.sent += total + SENT_OVERHEAD
+
+    def _fail(self, error: RemoteTransportError) -> None:
+        self.close()
+        self._failed(error)

@@ -1,0 +1,25 @@
+"""Shared memory between the processes of one host.
+
+For programs: :func:`empty` and :class:`FramePool` make arrays that are sent without a copy. The rest of the package is
+the transport: ``layout``, ``ring``, ``doorbell`` and ``segment`` are its ground, ``arena``, ``views`` and ``leases``
+its memory, ``records`` its encoding, ``handshake`` and ``endpoint`` the connection, ``lead`` who reads, and ``channel``
+and ``server`` the two ends of the contract in ``heros.transport``.
+
+Importing this does nothing that only Linux can do.
+"""
+
+from __future__ import annotations
+
+from heros.shm.pool import FramePool, empty
+
+__all__ = ["FramePool", "empty", "reset_after_fork"]
+
+
+def reset_after_fork() -> None:
+    """In a forked child: close what was inherited, so that the parent's peers see the parent's end and nobody else's."""
+    import sys
+
+    if "heros.shm.endpoint" in sys.modules:
+        sys.modules["heros.shm.endpoint"].abandon_all()
+    if "heros.shm.arena" in sys.modules:
+        sys.modules["heros.shm.arena"].reset_after_fork()

@@ -1,0 +1,445 @@
+"""The client end of a channel over shared memory.
+
+Replies are read by the thread that waits for them. When several wait, one has the *reader's role*: it delivers the
+replies of the others too, and passes the role on when its own has come. It spins for a while, then sleeps until the
+doorbell rings or the socket hangs up. When nobody waits but something is still to come (replies of ``submit``, buffers
+of arguments that the server gives back), the ring is marked asleep and a worker reads it when its doorbell rings.
+
+SYNC POINT: role
+    A thread that finds the role taken queues itself in ``_parked`` before it tries once more. Whoever gives the role up
+    does so before it looks at ``_parked``, and at what a worker must wait for. So either the newcomer gets the role, or
+    the leaver sees it. The same holds for ``submit``, which enters its call before it tries to take the role.
+
+Events are read by workers, as ``lead`` describes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from heros import limits
+from heros.exceptions import CallTimeout, DecodeError, PeerLost
+from heros.shm import layout
+from heros.shm.arena import Arena, process_arena
+from heros.shm.endpoint import Endpoint, Outbox
+from heros.shm.handshake import Agreement, open_channel
+from heros.shm.lead import Lead, Spin, SpinGroup
+from heros.shm.leases import NoRoom
+from heros.shm.records import NO_BUFFERS, Body, Record, decode, encode, stage
+from heros.shm.ring import Reader, Writer
+from heros.transport import Buffer, OnReply, Peer, Receiver, Reply, Task, Transport
+from heros.wire import FRAME, Kind
+from heros.workers import Workers
+
+__all__ = ["ShmChannel", "connect"]
+
+log = logging.getLogger("heros.shm")
+
+_TURNS: Final = 64
+_NET_SECONDS: Final = 1.0
+_SHORTEST_NAP: Final = 20e-6
+_LONGEST_NAP: Final = 2e-3
+_CALL: Final = int(Kind.CALL)
+_REPLIES: Final = (int(Kind.RESULT), int(Kind.ERROR))
+_EVENTS: Final = (int(Kind.SAMPLE), int(Kind.GAP), int(Kind.END))
+
+_group = SpinGroup()
+
+
+class _Waiter:
+    """One thread that waits for a reply. ``gate`` is made when it has to wait for another thread."""
+
+    __slots__ = ("gate", "reply")
+
+    def __init__(self) -> None:
+        self.reply: Reply | BaseException | None = None
+        self.gate: threading.Lock | None = None
+
+    def open(self) -> None:
+        if self.gate is not None:
+            with suppress(RuntimeError):  # open already
+                self.gate.release()
+
+
+class ShmChannel(Endpoint):
+    """See ``transport.Channel``.
+
+    Attributes:
+        caught: how often a sleeping caller was woken by its time-out although a reply was there; stays 0.
+    """
+
+    transport: Transport = "shm"
+
+    def __init__(self, agreement: Agreement, workers: Workers, receiver: Receiver, arena: Arena) -> None:
+        super().__init__(agreement, workers, arena)
+        requests, replies, events = agreement.rings
+        self._receiver = receiver
+        self._requests = Outbox(Writer(requests), agreement.request_bell.ring, workers)
+        self._requests.borrowed = self._borrowed
+        self._returning = self._requests
+        self._replies = Reader(replies)
+        self._reply_bell = agreement.reply_bell
+        self._role = threading.Lock()
+        self._role_owner = 0
+        self._ids = itertools.count(1)
+        self._pending: dict[int, _Waiter | OnReply] = {}
+        self._submitted = 0
+        self._parked: deque[_Waiter] = deque()
+        self._watching = False
+        self._spin = Spin()
+        self.caught = 0
+        self._poll = select.poll()
+        self._poll.register(self._reply_bell.fd, select.POLLIN)
+        self._poll.register(self._fd, 0)  # its hang-up only
+        self._events = Lead(
+            Reader(events), workers, self._receive_event, self._kick_events, self._lose, _group
+        )
+        self._watch_socket()
+
+    # -- the contract -----------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        op: int,
+        member: int,
+        object_id: int,
+        chain: int,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        timeout: float | None,
+    ) -> Reply:
+        """Send a CALL and wait for its reply. See ``transport.Channel``."""
+        call_id = next(self._ids)
+        frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = _Waiter()
+        reader = self._take_role()  # before the request: its reply then finds a reader that is awake
+        try:
+            self._pending[call_id] = waiter
+            self._check_open()
+            self._write(frame, header, buffers, deadline)
+            while waiter.reply is None:
+                if reader or self._park(waiter, deadline):
+                    reader = True
+                    self._read_until(waiter, deadline)
+            reply = waiter.reply
+        finally:
+            if waiter.reply is None:
+                self._pending.pop(call_id, None)
+            if reader:
+                self._give_up_role()
+            elif waiter.gate is not None:
+                self._pass_role_on()  # it may have been given to this thread, which does not use it
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def submit(
+        self,
+        op: int,
+        member: int,
+        object_id: int,
+        chain: int,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        on_reply: OnReply,
+    ) -> int:
+        """Send a CALL; ``on_reply`` gets its reply. See ``transport.Channel``."""
+        call_id = next(self._ids)
+        frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
+        self._pending[call_id] = on_reply
+        try:
+            self._check_open()
+            self._write(frame, header, buffers, None, may_queue=True)
+        except BaseException:
+            self._pending.pop(call_id, None)
+            raise
+        self._pass_role_on()
+        return call_id
+
+    def forget(self, call_id: int) -> None:
+        """Discard the reply of a submitted call."""
+        self._pending.pop(call_id, None)
+
+    def post(
+        self,
+        kind: int,
+        member: int,
+        ident: int,
+        first: int,
+        second: int,
+        header: bytes = b"",
+        buffers: Sequence[Buffer] = (),
+    ) -> None:
+        """Send a frame that has no reply. See ``transport.Channel``."""
+        self._check_open()
+        self._write(FRAME.pack(kind, 0, 0, member, ident, first, second, len(header), len(buffers)), header, buffers, None)
+        if self._lent.loans:
+            self._pass_role_on()
+
+    def close(self) -> None:
+        """Let go of the peer. See ``transport.Channel``."""
+        self._lose(PeerLost("this channel was closed"), bye="has closed the connection")
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._lost is not None:
+            raise PeerLost(str(self._lost))
+
+    def _write(
+        self, frame: bytes, header: bytes, buffers: Sequence[Buffer], deadline: float | None, may_queue: bool = False
+    ) -> None:
+        """Write one request; wait for room until the deadline, unless it may be queued."""
+        requests = self._requests
+        record: Record | None = None
+        body = stage(self._arena, buffers) if buffers else NO_BUFFERS
+        nap = _SHORTEST_NAP
+        try:
+            while True:
+                if not buffers and len(frame) + len(header) <= requests.longest:
+                    record = Record(layout.FRAME, frame + header, ())
+                elif record is None:
+                    record = self._encode(frame, header, body)
+                if record is not None:
+                    if requests.send(record.tag, record.body):
+                        return
+                    if may_queue and requests.send_or_queue(record.tag, record.body):
+                        return
+                self._check_open()
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise CallTimeout(f"node {self.peer.node_id} (pid {self.peer.pid}) takes no requests")
+                time.sleep(nap)
+                nap = min(2 * nap, _LONGEST_NAP)
+        except DecodeError as error:
+            self._lose(error)
+            raise PeerLost(str(error)) from error
+        except BaseException:
+            if record is not None:
+                self._lent.release(list(record.leases))
+            raise
+
+    def _encode(self, frame: bytes, header: bytes, body: Body) -> Record | None:
+        """The record, or None when its segments cannot be announced now."""
+        try:
+            return encode(frame, header, body, self._lent, self._arena, self._requests.longest)
+        except NoRoom:
+            return None
+
+    # -- who reads the replies --------------------------------------------------------------------------------
+
+    def _take_role(self) -> bool:
+        if self._role.acquire(False):
+            self._role_owner = threading.get_ident()
+            self._replies.wake()
+            return True
+        return False
+
+    def _give_up_role(self) -> None:
+        self._role_owner = 0
+        self._role.release()
+        if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
+            self._pass_role_on()
+
+    def _pass_role_on(self) -> None:
+        """Without the role: see to it that what is still to come has a reader."""
+        while True:
+            try:
+                waiter = self._parked.popleft()
+            except IndexError:
+                if not (self._pending or self._lent.loans) or self._lost is not None or not self._take_role():
+                    return
+                if not self._watching:
+                    self._watching = True
+                    self._workers.watch(self._reply_bell.fd, self._on_replies)
+                if not self._replies.sleep():
+                    self._workers.post(self._on_replies)
+                self._role_owner = 0
+                self._role.release()
+                if not self._parked:  # SYNC POINT: role
+                    return
+            else:
+                if waiter.reply is None:
+                    waiter.open()
+                    return
+
+    def _park(self, waiter: _Waiter, deadline: float | None) -> bool:
+        """Wait until the reply is there, or the role is free; True if this thread has the role now."""
+        if waiter.gate is None:
+            waiter.gate = threading.Lock()
+            waiter.gate.acquire()
+        self._parked.append(waiter)
+        if self._take_role():  # SYNC POINT: role
+            return True
+        if waiter.reply is not None:
+            return False
+        remaining = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not waiter.gate.acquire(timeout=remaining) and waiter.reply is None:
+            raise self._timed_out()
+        return False
+
+    def _timed_out(self) -> CallTimeout:
+        return CallTimeout(
+            f"node {self.peer.node_id} (pid {self.peer.pid}) has not replied in time; it may still carry the call out"
+        )
+
+    # -- replies ----------------------------------------------------------------------------------------------
+
+    def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
+        """With the role: deliver replies until ``waiter`` has its own."""
+        ring = self._replies
+        spin = self._spin
+        started = time.perf_counter()
+        until = started + spin.seconds
+        while True:
+            lost = self._lost  # before the last look: what a peer wrote before it died still counts
+            if self._deliver_next():
+                if waiter.reply is not None:
+                    break
+                continue
+            if lost is not None:
+                raise PeerLost(str(lost))
+            while not ring.spin(_TURNS):
+                if time.perf_counter() > until or self._lost is not None:
+                    self._sleep(deadline, started)
+                    break
+        if time.perf_counter() - started < spin.most:
+            spin.hit()
+        else:
+            spin.missed()
+
+    def _deliver_next(self) -> bool:
+        """Deliver the next reply; False when there is none."""
+        try:
+            item = self._replies.read()
+            if item is None:
+                return False
+            tag, body = item
+            if tag == layout.RELEASE:
+                self._take_release(body)
+                return True
+            fields, header, buffers = decode(tag, body, self._borrowed.borrow)
+            if fields[0] not in _REPLIES:
+                raise DecodeError(f"a frame of kind {fields[0]} came where replies are expected")
+        except DecodeError as error:
+            self._lose(error)
+            raise PeerLost(str(error)) from error
+        self._settle(self._pending.pop(fields[4], None), Reply(fields, header, buffers))
+        return True
+
+    @staticmethod
+    def _settle(entry: _Waiter | OnReply | None, reply: Reply | BaseException) -> None:
+        """Hand over a reply; None: nobody waits for it any more."""
+        if type(entry) is _Waiter:
+            entry.reply = reply
+            entry.open()
+        elif entry is not None:
+            try:
+                entry(reply)  # type: ignore[operator]
+            except Exception:
+                log.exception("Delivering a reply failed")
+
+    def _sleep(self, deadline: float | None, started: float) -> None:
+        """With the role: wait for the doorbell, the hang-up of the socket, or a time-out."""
+        ring = self._replies
+        if self._watching and len(self._pending) < 2 and not self._lent.loans:
+            self._watching = False  # or a worker would wake up beside this thread
+            self._workers.unwatch(self._reply_bell.fd)
+        seconds = _NET_SECONDS
+        if deadline is not None:
+            seconds = min(seconds, deadline - time.monotonic())
+            if seconds <= 0:
+                raise self._timed_out()
+        try:
+            if not ring.sleep() or self._lost is not None:
+                return
+            ready = self._poll.poll(seconds * 1000)
+            if not ready and seconds == _NET_SECONDS and ring.ready():
+                self.caught += 1
+        finally:
+            ring.wake()
+        for fd, _ in ready:
+            if fd == self._fd:
+                self._on_socket()
+            else:
+                self._reply_bell.clear()
+        waited = time.perf_counter() - started
+        if not ready and limits.LONG_WAIT_SECONDS <= waited < limits.LONG_WAIT_SECONDS + seconds:
+            log.warning(
+                "A call to node %s (pid %d) has been waiting for %.0f s", self.peer.node_id, self.peer.pid, waited
+            )
+
+    def _on_replies(self) -> None:
+        """On a worker: deliver what is there, when no caller does."""
+        if self._lost is not None or not self._take_role():
+            return
+        try:
+            while self._deliver_next():
+                pass
+        except PeerLost:
+            pass  # everybody who waits is told
+        finally:
+            self._give_up_role()
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def _on_ring(self) -> None:
+        self._events.enter()
+
+    def _kick_events(self) -> None:
+        self._workers.post(self._events.enter)
+
+    def _receive_event(self, tag: int, body: bytes) -> Task | None:
+        fields, header, buffers = decode(tag, body, self._borrowed.borrow)
+        if fields[0] not in _EVENTS:
+            raise DecodeError(f"a frame of kind {fields[0]} came where events are expected")
+        return self._receiver.receive(self, fields, header, buffers)
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def _reading_here(self) -> bool:
+        return self._role_owner == threading.get_ident() or self._events.mine
+
+    def _finish(self) -> None:
+        reason = self._lost
+        assert reason is not None
+        self._reply_bell.ring()  # whoever has the role wakes up, and leaves
+        with self._role:
+            with suppress(PeerLost):
+                while self._deliver_next():
+                    pass
+            if self._watching:
+                self._workers.unwatch(self._reply_bell.fd)
+        while self._pending:
+            with suppress(KeyError):  # a caller has left by itself
+                self._settle(self._pending.popitem()[1], PeerLost(str(reason)))
+        self._events.stop()
+        self._requests.clear()
+        self._close_descriptors()
+        self._receiver.closed(self, reason)
+
+
+def connect(
+    path: str, own: Peer, node_id: str, workers: Workers, receiver: Receiver, timeout: float = limits.CONNECT_SECONDS
+) -> ShmChannel:
+    """Open a channel to the node ``node_id``, which listens at ``path``. Blocks at most ``timeout`` seconds a step.
+
+    Args:
+        path: of its unix socket.
+        own: what this process is called.
+        node_id: the node that must be there.
+        workers: run what is left to do when a frame has arrived.
+        receiver: takes the frames.
+
+    Raises:
+        RemoteTransportError: shared memory cannot be used with it; says why.
+    """
+    return ShmChannel(open_channel(path, own, node_id, timeout), workers, receiver, process_arena())

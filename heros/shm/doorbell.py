@@ -1,0 +1,41 @@
+"""A doorbell: an eventfd that wakes a sleeping reader in another process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+__all__ = ["Doorbell"]
+
+
+class Doorbell:
+    """Owns one eventfd and closes it when nobody refers to it any more.
+
+    That way no thread can ring a descriptor number that has been closed, and given to something else, under its hands.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int | None = None) -> None:
+        """``fd``: an eventfd that was received; it is this object's from now on. Default: a new one."""
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) if fd is None else fd
+
+    def ring(self) -> None:
+        """Wake the reader. Never blocks."""
+        with suppress(BlockingIOError, OSError):  # rung 2**64 times without being heard, or abandoned after a fork
+            os.eventfd_write(self.fd, 1)
+
+    def clear(self) -> None:
+        """Take note: the next ``poll`` of the descriptor waits again."""
+        with suppress(BlockingIOError, OSError):
+            os.eventfd_read(self.fd)
+
+    def abandon(self) -> None:
+        """Close the descriptor now. For a forked child, in which no other thread exists."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with suppress(OSError, AttributeError):
+            self.abandon()

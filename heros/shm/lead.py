@@ -1,0 +1,250 @@
+"""Who reads a ring and runs what arrives: leader and followers.
+
+The worker that holds a ring's lead reads it, and runs the work of a record *inline*, so that there is no hand-over
+between threads on the way of a call. Before it runs that work, which may block, it gives up the lead: it marks the ring
+asleep, so that a record that comes meanwhile rings the doorbell and wakes another worker, a follower, which takes the
+lead. So no slow method keeps later calls waiting, and A may call B which calls A.
+
+Rules
+    - Who holds ``_lock`` has the lead. It is never held while user code runs.
+    - Whoever leaves the lead has either seen the ring empty after marking it asleep, or has made sure that somebody is
+      going to look (``_kick``). Whoever finds the lead taken may go away: the holder looks again after giving it up.
+    - A kick that is under way counts as awake: it will look, so that the writer need not ring.
+
+Two short cuts
+    - *Taking the lead back.* A call's work normally ends in a reply, on the same thread. Just before the reply becomes
+      visible, the thread takes the lead back and marks the ring awake (``take_back``), so that the client's next call
+      finds a reader and need not ring. Should the thread go on with other work than reading, it lets go of it first
+      (``workers.let_go``).
+    - *Spinning.* With the ring empty, the holder spins for a while before it sleeps. Only one thread of a process
+      spins, as it holds the GIL; it glances at the other rings of its group in turn, because the followers whose
+      doorbells ring cannot run before it lets go of the GIL.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from heros import limits
+from heros.exceptions import DecodeError
+from heros.shm.ring import Reader
+from heros.transport import Task
+from heros.workers import Workers, leading, run_task
+
+__all__ = ["Lead", "Spin", "SpinGroup"]
+
+_TURNS: Final = 16
+_SHORTEST: Final = 1 / 16
+
+
+class Spin:
+    """A budget for spinning that adapts: whole after a hit, half after each miss, never below a sixteenth."""
+
+    __slots__ = ("most", "seconds")
+
+    def __init__(self) -> None:
+        self.most = self.seconds = limits.spin_seconds()
+
+    def hit(self) -> None:
+        self.seconds = self.most
+
+    def missed(self) -> None:
+        self.seconds = max(self.seconds / 2, self.most * _SHORTEST)
+
+
+class SpinGroup:
+    """The leads of one process that share one spinner."""
+
+    def __init__(self) -> None:
+        self.spinning = threading.Lock()
+        self.leads: list[Lead] = []  # replaced, never changed: read without a lock
+        self._changing = threading.Lock()
+        self._next = 0
+
+    def add(self, lead: Lead) -> None:
+        with self._changing:
+            self.leads = [*self.leads, lead]
+
+    def remove(self, lead: Lead) -> None:
+        with self._changing:
+            self.leads = [other for other in self.leads if other is not lead]
+
+    def glance(self) -> Lead | None:
+        """The next lead in turn, taken, if it has something to read and nobody reads it."""
+        leads = self.leads
+        self._next = index = (self._next + 1) % len(leads) if leads else 0
+        if leads:
+            lead = leads[index]
+            if lead.ring.ready() and lead.take():
+                return lead
+        return None
+
+
+class Lead:
+    """Reads one ring, and runs what arrives.
+
+    Args:
+        ring: the ring.
+        workers: where followers come from.
+        receive: takes one record, returns the work that is left; runs with the lead held and must not block.
+        kick: has ``enter`` called soon, on a worker.
+        failed: told when the ring or a record is nonsense; runs with the lead held.
+        group: the leads of this process.
+    """
+
+    def __init__(
+        self,
+        ring: Reader,
+        workers: Workers,
+        receive: Callable[[int, bytes], Task | None],
+        kick: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        group: SpinGroup,
+    ) -> None:
+        self.ring = ring
+        self._workers = workers
+        self._receive = receive
+        self._ring_kick = kick
+        self._failed = failed
+        self._group = group
+        self._spin = Spin()
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._kicked = False
+        self._stopped = False
+        group.add(self)
+        if not ring.sleep():
+            self._kick()
+
+    # -- taking and leaving the lead --------------------------------------------------------------------------
+
+    def take(self) -> bool:
+        """Take the lead, unless somebody has it."""
+        if self._lock.acquire(False):
+            if self._stopped:
+                self._lock.release()
+                return False
+            self._owner = threading.get_ident()
+            self.ring.wake()
+            return True
+        return False
+
+    def take_back(self) -> None:
+        """Take the lead back before the reply of the running task is published, if this thread runs one."""
+        if leading.running is self:
+            leading.running = None
+            if self.take():
+                leading.held = self
+
+    def let_go(self) -> None:
+        """Give up the lead. The ring is then asleep, or a kick is under way, or somebody else has the lead."""
+        while True:
+            if not self._kicked and not self.ring.sleep():
+                self._kick()
+                self.ring.wake()
+            self._leave()
+            # SYNC POINT: lead. ``enter`` clears the kick, then tries to take the lead; here the lead is given up, then
+            # the kick looked at. And whoever's doorbell rang while the lead was held has gone away: look again.
+            if self._kicked or not (self.ring.awake or self.ring.ready()) or not self.take():
+                return
+
+    @property
+    def mine(self) -> bool:
+        """Whether the calling thread holds the lead."""
+        return self._owner == threading.get_ident()
+
+    def stop(self) -> bool:
+        """Wait for the lead, take what is left, and read no more. False if it was stopped already."""
+        with self._lock:
+            if self._stopped:
+                return False
+            self._stopped = True
+            self._group.remove(self)
+            try:
+                while (item := self.ring.read()) is not None:
+                    task = self._receive(*item)
+                    if task is not None:
+                        self._workers.post(task)
+            except DecodeError as error:
+                self._failed(error)
+        return True
+
+    def _leave(self) -> None:
+        self._owner = 0
+        self._lock.release()
+
+    def _kick(self) -> None:
+        if not self._kicked:
+            self._kicked = True
+            self._ring_kick()
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Read and run for as long as there is something. What the doorbell's handler calls."""
+        self._kicked = False  # SYNC POINT: lead
+        lead: Lead | None = self if self.take() else None
+        while lead is not None:
+            lead = lead._serve()
+
+    def _serve(self) -> Lead | None:
+        """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
+        while True:
+            try:
+                item = self.ring.read()
+                if item is None:
+                    following = self._idle()
+                    if following is self:
+                        continue
+                    return following
+                task = self._receive(*item)
+            except DecodeError as error:
+                self._stopped = True
+                self._leave()
+                self._failed(error)
+                return None
+            if task is not None and not self._run(task):
+                return None
+
+    def _run(self, task: Task) -> bool:
+        """Give up the lead, run ``task``, and take the lead again; False when somebody else has it."""
+        self._workers.ensure_follower()
+        self.let_go()
+        leading.running = self
+        run_task(task)
+        leading.running = None
+        if leading.held is self:
+            leading.held = None
+            return True
+        return self.take()
+
+    def _idle(self) -> Lead | None:
+        """The ring is empty: spin, then sleep. Returns what ``_serve`` shall go on with."""
+        spin = self._spin
+        group = self._group
+        other = None
+        if spin.most and group.spinning.acquire(False):
+            try:
+                until = time.perf_counter() + spin.seconds
+                while True:
+                    if self.ring.spin(_TURNS):
+                        spin.hit()
+                        return self
+                    other = group.glance()
+                    if other is not None or time.perf_counter() > until:
+                        break
+            finally:
+                group.spinning.release()
+        if other is None:
+            spin.missed()
+            if not self.ring.sleep():
+                self.ring.wake()
+                return self
+            self._leave()
+            # SYNC POINT: lead.
+            return self if self.ring.ready() and self.take() else None
+        self.let_go()
+        return other

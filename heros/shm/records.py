@@ -1,0 +1,167 @@
+"""Frames to records and back. No I/O.
+
+``layout`` draws a record. A buffer of up to ``limits.INLINE_BYTES`` travels in the record; a larger one is lent from
+the arena, and the record only says where it lies. What does not fit into a record at all (a very long header,
+thousands of buffers) is spilled: the same bytes, in an arena slot, which the receiver copies out and gives back.
+
+Decoding works on a copy of the record, which nobody else can change, and checks every length before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from heros import limits
+from heros.exceptions import DecodeError, EncodeError
+from heros.shm import layout
+from heros.shm.arena import Arena, Loan
+from heros.shm.leases import Lent
+from heros.transport import Buffer, buffer_nbytes
+from heros.wire import FRAME, Fields
+
+__all__ = ["NO_BUFFERS", "Body", "Record", "decode", "encode", "leases_of", "stage"]
+
+_DESCRIPTOR = layout.DESCRIPTOR
+_FRAME_BYTES = FRAME.size
+
+Borrow: TypeAlias = Callable[[int, int, int, int, int], Buffer]
+
+
+class Body(NamedTuple):
+    """The buffers of a frame, made ready once for any number of receivers.
+
+    Attributes:
+        entries: for each buffer its loan, or its length in bytes when it is inline.
+        inline: the bytes of the inline buffers, joined.
+    """
+
+    entries: Sequence[int | Loan]
+    inline: bytes
+
+
+NO_BUFFERS: Final = Body((), b"")
+
+
+class Record(NamedTuple):
+    """What goes into a ring, and the leases that it makes the receiver hold."""
+
+    tag: int
+    body: bytes
+    leases: Sequence[int]
+
+
+def stage(arena: Arena, buffers: Sequence[Buffer]) -> Body:
+    """Put large buffers into the arena, unless they are there, and copy the small ones.
+
+    Raises:
+        EncodeError: there are too many.
+        OutOfSharedMemory: there is no room.
+    """
+    if len(buffers) > limits.MAX_BUFFERS:
+        raise EncodeError(
+            f"a message holds {len(buffers)} arrays; {limits.MAX_BUFFERS} is the most. Join some of them."
+        )
+    entries: list[int | Loan] = []
+    inline: list[bytes] = []
+    for buffer in buffers:
+        nbytes = buffer_nbytes(buffer)
+        loan = arena.place(buffer, nbytes)
+        if loan is None:
+            inline.append(_to_bytes(buffer))
+        entries.append(nbytes if loan is None else loan)
+    return Body(entries, b"".join(inline))
+
+
+def _to_bytes(buffer: Buffer) -> bytes:
+    """The bytes of a buffer, in the order that ``transport.copy_buffer`` defines."""
+    if isinstance(buffer, np.ndarray):
+        return buffer.tobytes("F" if buffer.flags.f_contiguous and not buffer.flags.c_contiguous else "C")
+    return bytes(buffer)
+
+
+def encode(frame: bytes, header: bytes, body: Body, lent: Lent, arena: Arena, longest: int) -> Record:
+    """A record of at most ``longest`` bytes. ``frame`` is the packed ``wire.FRAME``.
+
+    Raises:
+        NoRoom: the peer has to read its socket first. Nothing was lent.
+        OutOfSharedMemory: there is no room for what is spilled. Nothing was lent.
+    """
+    leases: list[int] = []
+    parts = [frame, header]
+    try:
+        for entry in body.entries:
+            if isinstance(entry, int):
+                parts.append(_DESCRIPTOR.pack(0, 0, 0, entry, 0))
+            else:
+                lease, descriptor = lent.lend(entry)
+                leases.append(lease)
+                parts.append(descriptor)
+        parts.append(body.inline)
+        data = b"".join(parts)
+        if len(data) <= longest:
+            return Record(layout.FRAME, data, leases)
+        rest = memoryview(data)[_FRAME_BYTES:]
+        slot = arena.allocate(len(rest))
+        slot.segment.memory[slot.offset : slot.offset + len(rest)] = rest
+        lease, descriptor = lent.lend(Loan(slot, slot.segment, slot.offset, len(rest)))
+        leases.append(lease)
+        return Record(layout.SPILLED, frame + descriptor, leases)
+    except BaseException:
+        lent.release(leases)
+        raise
+
+
+def decode(tag: int, data: bytes, borrow: Borrow) -> tuple[Fields, bytes, Sequence[Buffer]]:
+    """Fields, header and buffers of a FRAME or SPILLED record.
+
+    Raises:
+        DecodeError: it is no valid record.
+    """
+    if len(data) < _FRAME_BYTES:
+        raise DecodeError(f"a record of {len(data)} bytes is shorter than a frame")
+    fields: Fields = FRAME.unpack_from(data)
+    length, count = fields[7], fields[8]
+    rest = data[_FRAME_BYTES:]
+    if tag == layout.FRAME and not count:
+        if length != len(rest):
+            raise DecodeError(f"a record declares {length} bytes of header and has {len(rest)}")
+        return fields, rest, ()
+    if tag == layout.SPILLED:
+        rest = _unspill(rest, borrow)
+    elif tag != layout.FRAME:
+        raise DecodeError(f"a record has the unknown tag {tag}")
+    start = length + count * _DESCRIPTOR.size
+    if length > limits.MAX_HEADER_BYTES or count > limits.MAX_BUFFERS or start > len(rest):
+        raise DecodeError(f"a record of {len(rest)} bytes declares {length} bytes of header and {count} buffers")
+    buffers: list[Buffer] = []
+    for segment, flags, offset, nbytes, lease in _DESCRIPTOR.iter_unpack(memoryview(rest)[length:start]):
+        if segment:
+            buffers.append(borrow(segment, flags, offset, nbytes, lease))
+        elif nbytes > len(rest) - start:
+            raise DecodeError(f"a record declares an inline buffer of {nbytes} bytes and has {len(rest) - start}")
+        else:
+            buffers.append(rest[start : start + nbytes])
+            start += nbytes
+    if start != len(rest):
+        raise DecodeError(f"a record of {len(rest)} bytes has {len(rest) - start} too many")
+    return fields, rest[:length], buffers
+
+
+def _unspill(rest: bytes, borrow: Borrow) -> bytes:
+    if len(rest) != _DESCRIPTOR.size:
+        raise DecodeError("a spilled record does not consist of one descriptor")
+    segment, flags, offset, length, lease = _DESCRIPTOR.unpack(rest)
+    most = limits.MAX_HEADER_BYTES + limits.MAX_BUFFERS * (_DESCRIPTOR.size + limits.INLINE_BYTES)
+    if not segment or length > most:
+        raise DecodeError(f"a spilled record claims {length} bytes; {most} is the most")
+    return bytes(cast(bytes, borrow(segment, flags | layout.COPY, offset, length, lease)))
+
+
+def leases_of(data: bytes) -> list[int]:
+    """The leases of a RELEASE record. Raises ``DecodeError``."""
+    if len(data) % layout.LEASE.size:
+        raise DecodeError(f"a record of {len(data)} bytes cannot consist of lease numbers")
+    return [lease for (lease,) in layout.LEASE.iter_unpack(data)]

@@ -1,0 +1,299 @@
+"""The server end of channels over shared memory: the listening socket, and a link for each client."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, cast
+
+from heros import limits
+from heros.exceptions import DecodeError, PeerLost, RemoteTransportError
+from heros.shm import layout
+from heros.shm.arena import Arena, Loan, process_arena
+from heros.shm.endpoint import Endpoint, Outbox, forget, remember
+from heros.shm.handshake import Agreement, Greeting
+from heros.shm.lead import Lead, SpinGroup
+from heros.shm.leases import NoRoom
+from heros.shm.records import NO_BUFFERS, Body, Record, decode, encode, stage
+from heros.shm.ring import Reader, Writer
+from heros.transport import Buffer, Payload, Peer, Receiver, Task, Transport
+from heros.wire import FRAME, Kind
+from heros.workers import Timer, Workers
+
+__all__ = ["ShmLink", "ShmServer"]
+
+log = logging.getLogger("heros.shm")
+
+_MOST_GREETINGS: Final = 64
+_BACKLOG: Final = 128
+_REQUESTS: Final = (int(Kind.CALL), int(Kind.ONEWAY), int(Kind.ACK))
+
+
+class ShmLink(Endpoint):
+    """See ``transport.Link``."""
+
+    transport: Transport = "shm"
+
+    def __init__(
+        self,
+        agreement: Agreement,
+        workers: Workers,
+        receiver: Receiver,
+        arena: Arena,
+        group: SpinGroup,
+        ended: Callable[[ShmLink], None],
+    ) -> None:
+        super().__init__(agreement, workers, arena)
+        requests, replies, events = agreement.rings
+        self._receiver = receiver
+        self._ended = ended
+        self._request_bell = agreement.request_bell
+        self._replies = Outbox(Writer(replies), agreement.reply_bell.ring, workers)
+        self._replies.borrowed = self._borrowed
+        self._returning = self._replies
+        self._events = Outbox(Writer(events), self._ring_socket, workers)
+        self._requests = Lead(
+            Reader(requests), workers, self._receive, self._request_bell.ring, self._lose, group
+        )
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._workers.watch(self._request_bell.fd, self._requests.enter)
+        self._watch_socket()
+
+    # -- the contract -----------------------------------------------------------------------------------------
+
+    def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
+        """Answer one call. See ``transport.Link``."""
+        if self._lost is not None:
+            return
+        frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
+        replies = self._replies
+        try:
+            if not buffers and FRAME.size + len(header) <= replies.longest:
+                record = Record(layout.FRAME, frame + header, ())
+            else:
+                body = stage(self._arena, buffers) if buffers else NO_BUFFERS
+                record = encode(frame, header, body, self._lent, self._arena, replies.longest)
+            self._requests.take_back()
+            if replies.send_or_queue(record.tag, record.body):
+                return
+        except NoRoom:
+            pass
+        except DecodeError as error:
+            self._lose(error)
+            return
+        self.close("does not read its replies")
+
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+        """Send one event frame to one subscription. See ``transport.Link``."""
+        if self._lost is not None:
+            return False
+        header, buffers = payload.header, payload.buffers
+        frame = FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
+        events = self._events
+        try:
+            if not buffers and FRAME.size + len(header) <= events.longest:
+                return events.send(layout.FRAME, frame + header)
+            body = self._staged(payload)
+            if self._would_starve(body):
+                return False
+            record = encode(frame, header, body, self._lent, self._arena, events.longest)
+            if events.send(record.tag, record.body):
+                return True
+            self._lent.release(list(record.leases))
+        except NoRoom:
+            pass
+        except DecodeError as error:
+            self._lose(error)
+        return False
+
+    def close(self, reason: str) -> None:
+        """Disconnect this peer. See ``transport.Link``."""
+        self._lose(PeerLost(f"node {self.peer.node_id} was disconnected: it {reason}"), bye=f"has disconnected us: {reason}")
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def _staged(self, payload: Payload) -> Body:
+        """The payload's buffers, put into the arena for its first subscriber."""
+        if not payload.buffers:
+            return NO_BUFFERS
+        if payload.staged is None:
+            payload.staged = {}
+        body = payload.staged.get(self._arena)
+        if body is None:
+            body = payload.staged[self._arena] = stage(self._arena, payload.buffers)
+        return cast(Body, body)
+
+    def _would_starve(self, body: Body) -> bool:
+        """Whether this reader holds its share of a frame pool and does not read.
+
+        One that reads is told to copy, and gives the frame back at once. One that is stopped would keep it.
+        """
+        return not self._events.drained and any(
+            isinstance(entry, Loan) and self._lent.over_share(entry) for entry in body.entries
+        )
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def _receive(self, tag: int, body: bytes) -> Task | None:
+        if tag == layout.RELEASE:
+            self._take_release(body)
+            return None
+        fields, header, buffers = decode(tag, body, self._borrowed.borrow)
+        if fields[0] not in _REQUESTS:
+            raise DecodeError(f"a frame of kind {fields[0]} came where requests are expected")
+        return self._receiver.receive(self, fields, header, buffers)
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def _reading_here(self) -> bool:
+        return self._requests.mine
+
+    def _finish(self) -> None:
+        reason = self._lost
+        assert reason is not None
+        self._requests.stop()
+        self._replies.clear()
+        self._workers.unwatch(self._request_bell.fd)
+        self._close_descriptors()
+        self._ended(self)
+        self._receiver.closed(self, reason)
+
+
+class ShmServer:
+    """Listens at ``path`` and makes a link for each client that completes the handshake.
+
+    Args:
+        path: of the unix socket; must not exist. It is removed by ``close``.
+        own: what this process is called.
+        workers: run everything.
+        receiver: takes the frames of all links.
+
+    Raises:
+        RemoteTransportError: it cannot listen there; says why.
+    """
+
+    def __init__(self, path: str, own: Peer, workers: Workers, receiver: Receiver) -> None:
+        self._path = path
+        self._own = own
+        self._workers = workers
+        self._receiver = receiver
+        self._lock = threading.Lock()
+        self._links: set[ShmLink] = set()
+        self._greetings: dict[int, tuple[socket.socket, Greeting, Timer]] = {}
+        self._group = SpinGroup()
+        self._closed = False
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.bind(path)
+            os.chmod(path, 0o600)
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            self._socket.close()
+            raise RemoteTransportError(f"cannot listen at {path}: {error}") from error
+        remember(self)
+        workers.watch(self._socket.fileno(), self._accept)
+
+    @property
+    def links(self) -> list[ShmLink]:
+        """The clients that are connected now."""
+        with self._lock:
+            return list(self._links)
+
+    def close(self) -> None:
+        """Stop listening and disconnect every client."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            greetings = list(self._greetings)
+        self._workers.unwatch(self._socket.fileno())
+        self._socket.close()
+        with suppress(OSError):
+            os.unlink(self._path)
+        for fd in greetings:
+            self._forget(fd, close=True)
+        for link in self.links:
+            link.close("this node is closing")
+        forget(self)
+
+    # -- accepting --------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._socket.accept()
+            except OSError as error:  # nobody left, or closed
+                if not isinstance(error, BlockingIOError) and not self._closed:
+                    log.warning("A client could not be accepted: %s", error)
+                    self._workers.call_later(0.1, self._accept)  # out of descriptors, perhaps; others may close some
+                return
+            sock.setblocking(False)
+            try:
+                self._greet(sock)
+            except (RemoteTransportError, OSError) as error:
+                log.warning("A client was refused: %s", error)
+                sock.close()
+
+    def _greet(self, sock: socket.socket) -> None:
+        fd = sock.fileno()
+        greeting = Greeting(sock, self._own)
+        with self._lock:
+            if self._closed or len(self._greetings) >= _MOST_GREETINGS:
+                raise RemoteTransportError("too many handshakes at the same time")
+            timer = self._workers.call_later(limits.CONNECT_SECONDS, lambda: self._forget(fd, greeting, close=True))
+            self._greetings[fd] = (sock, greeting, timer)
+        self._workers.watch(fd, lambda: self._advance(fd, greeting))
+
+    def _advance(self, fd: int, greeting: Greeting) -> None:
+        """A client in its handshake has sent something."""
+        with greeting.lock:
+            try:
+                while (agreement := greeting.advance()) is None:
+                    pass
+            except BlockingIOError:
+                return
+            except (RemoteTransportError, DecodeError, OSError, MemoryError) as error:
+                if self._forget(fd, greeting, close=True):
+                    log.warning("A handshake has failed: %s", error)
+                return
+            if not self._forget(fd, greeting, close=False):
+                return
+        link = ShmLink(agreement, self._workers, self._receiver, process_arena(), self._group, self._ended)
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._links.add(link)
+        link.start()
+        if closed:
+            link.close("this node is closing")
+
+    def _forget(self, fd: int, greeting: Greeting | None = None, close: bool = False) -> bool:
+        """End a handshake; False when it has ended already."""
+        with self._lock:
+            entry = self._greetings.get(fd)
+            if entry is None or (greeting is not None and entry[1] is not greeting):
+                return False
+            del self._greetings[fd]
+        sock, _, timer = entry
+        timer.cancel()
+        self._workers.unwatch(fd)
+        if close:
+            sock.close()
+        return True
+
+    def _ended(self, link: ShmLink) -> None:
+        with self._lock:
+            self._links.discard(link)
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors; the path and everything else stay the parent's."""
+        self._closed = True
+        self._socket.close()
+        for sock, _, _ in self._greetings.values():
+            sock.close()

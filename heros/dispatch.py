@@ -1,0 +1,363 @@
+"""From a request to a call to a reply: the server side of a node, whatever the transport.
+
+How a call runs
+    A transport hands a frame to :meth:`Dispatcher.receive`, which only looks up the member and asks its *gate* whether
+    it may run. If so, the transport gets a task, and the thread that has read the frame decodes the arguments, calls
+    the member, encodes the result and replies. If not, the task waits in the gate, and the thread that is at it runs
+    it next: a busy method never blocks a thread that reads.
+
+Gates, ``_hero_concurrency``
+    ``"method"`` (default): a gate for each member: one call of a method at a time, different methods may overlap.
+    ``"object"``: one gate for the HERO: one call at a time, what an instrument driver needs.
+    ``"free"``: no gate.
+    A gate lets a chain of calls in again that it is already serving, so A may call B, which calls A.
+
+Object 0 is the node itself: clients bind HEROs by name and subscribe to events through it.
+
+Whatever the arguments and whatever the method raises, also SystemExit, there is one reply and the server lives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, cast
+
+from heros import chain, limits
+from heros.codec import HeroReference, MemberReference, ObjectReference, Reference, decode, encode, replace_references
+from heros.entry import Entry
+from heros.exceptions import DecodeError, EncodeError, HEROSError, OutOfSharedMemory
+from heros.faults import describe
+from heros.publisher import Publisher, Subscriber
+from heros.references import WeakObjects, lift_hero, lift_member, lower
+from heros.transport import Buffer, Channel, Link, Task
+from heros.wire import Fault, Fields, Kind, NodeMember, Op
+from heros.workers import Strand, Workers
+
+__all__ = ["Concurrency", "Dispatcher", "Exported", "Member"]
+
+log = logging.getLogger("heros.dispatch")
+
+Concurrency: TypeAlias = Literal["method", "object", "free"]
+
+
+class Gate(Strand):
+    """A strand that knows which chain of calls it is serving."""
+
+    __slots__ = ("chain",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chain = 0
+
+
+class Member:
+    """One exposed member of one HERO. Built once, when the HERO is exported; a call only reads it."""
+
+    __slots__ = ("flavor", "gate", "hero", "name", "publisher", "writable")
+
+    def __init__(
+        self,
+        hero: object,
+        name: str,
+        flavor: str,
+        gate: Gate | None,
+        writable: bool = False,
+        publisher: Publisher | None = None,
+    ) -> None:
+        self.hero = hero
+        self.name = name
+        self.flavor = flavor
+        self.gate = gate
+        self.writable = writable
+        self.publisher = publisher
+
+
+class Exported:
+    """A HERO as the dispatcher sees it."""
+
+    __slots__ = ("capabilities", "entry", "members", "object_id")
+
+    def __init__(self, entry: Entry, members: Sequence[Member], capabilities: list[dict[str, Any]]) -> None:
+        self.entry = entry
+        self.members = tuple(members)
+        self.capabilities = capabilities
+        self.object_id = 0
+
+
+class Dispatcher:
+    """The HEROs of one node and the calls to them. A ``transport.Receiver`` for server ends. Thread-safe."""
+
+    def __init__(self, node_id: str, workers: Workers) -> None:
+        self._objects: dict[int, Exported] = {}
+        self._ids = itertools.count(1)
+        self._subscribers: dict[Link, dict[int, tuple[Publisher, Subscriber]]] = {}
+        self._lock = threading.Lock()
+        self._workers = workers
+        self.weak_objects = WeakObjects(node_id)
+        self._node_members: dict[int, Callable[[Link, list[Any]], object]] = {
+            NodeMember.BIND: self._bind,
+            NodeMember.SUBSCRIBE: self._subscribe,
+            NodeMember.UNSUBSCRIBE: self._unsubscribe,
+        }
+
+    # -- what this node offers --------------------------------------------------------------------------------
+
+    def export(self, exported: Exported) -> None:
+        """Offer a HERO. From now on it can be bound."""
+        exported.object_id = next(self._ids)  # never used again, so that a late call cannot meet another HERO
+        self._objects[exported.object_id] = exported
+
+    def withdraw(self, exported: Exported) -> None:
+        """Withdraw a HERO. Calls that run are finished; later ones get ``HEROUnavailable``."""
+        self._objects.pop(exported.object_id, None)
+        for member in exported.members:
+            if member.publisher is not None:
+                for subscriber in member.publisher.end("the HERO was withdrawn"):
+                    self._subscribers.get(subscriber.link, {}).pop(subscriber.ident, None)
+
+    def find(self, realm: str, name: str) -> list[Exported]:
+        """The HEROs of this node with that name, the newest first."""
+        found = [
+            each for each in tuple(self._objects.values()) if each.entry.name == name and each.entry.realm == realm
+        ]
+        return found[::-1]
+
+    def exported(self) -> list[Exported]:
+        """Everything that this node offers."""
+        return list(self._objects.values())
+
+    # -- values -----------------------------------------------------------------------------------------------
+
+    def lower(self, value: object) -> Reference:
+        """What stands for a value that has no serialised form. For ``codec.encode``."""
+        reference = lower(value)
+        return self.weak_objects.refer(value) if reference is None else reference
+
+    def lift(self, reference: Reference) -> object:
+        """The object or proxy that a reference means. May connect to its owner."""
+        if isinstance(reference, ObjectReference):
+            return self.weak_objects.resolve(reference)
+        if isinstance(reference, HeroReference):
+            return lift_hero(reference)
+        assert isinstance(reference, MemberReference)
+        return lift_member(reference)
+
+    def encode(self, value: object) -> tuple[bytes, list[Buffer]]:
+        """``value`` as header and buffers, with references for what stays here."""
+        return encode(value, self.lower)
+
+    def decode(self, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Any:
+        """The value, with proxies for its references. May connect to other nodes if there are any."""
+        value, has_references = decode(header, buffers)
+        return replace_references(value, self.lift) if has_references else value
+
+    # -- transport.Receiver -----------------------------------------------------------------------------------
+
+    def receive(
+        self, source: Channel | Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
+    ) -> Task | None:
+        """Take one CALL, ONEWAY or ACK."""
+        link = cast("Link", source)  # this receiver is given to server ends only
+        kind, op, index, object_id = fields[0], fields[2], fields[3], fields[5]
+        if kind == Kind.ACK:
+            self._acknowledge(link, fields[4], object_id)
+            return None
+        if kind != Kind.CALL and kind != Kind.ONEWAY:
+            log.warning("A frame of kind %d from pid %d makes no sense at a server; ignored", kind, link.peer.pid)
+            return None
+        if object_id == 0:
+            return partial(self._serve_node, link, fields, header, buffers)
+        exported = self._objects.get(object_id)
+        if exported is None or index >= len(exported.members):
+            return partial(
+                self._refuse, link, fields, Fault.UNAVAILABLE, "the HERO was withdrawn by its owner; look it up again"
+            )
+        member = exported.members[index]
+        gate = member.gate
+        if gate is None or (fields[6] and gate.chain and chain.same_chain(gate.chain, fields[6])):
+            return partial(self._serve, link, member, op, fields, header, buffers)
+        if gate.acquire():
+            return partial(self._serve_gated, gate, link, member, op, fields, header, buffers)
+        if len(gate) >= limits.QUEUED_REQUESTS:
+            return partial(
+                self._refuse,
+                link,
+                fields,
+                Fault.BUSY,
+                f"{len(gate)} calls already wait for {exported.entry.name}.{member.name}; it takes too long for the "
+                "rate at which it is called",
+            )
+        ready = gate.enter(partial(self._serve, link, member, op, fields, header, buffers))
+        return None if ready is None else partial(gate.go_on, ready)
+
+    def closed(self, source: Channel | Link, reason: BaseException) -> None:
+        """Forget what a client had subscribed to."""
+        with self._lock:
+            subscribers = self._subscribers.pop(cast("Link", source), {})
+        for publisher, subscriber in subscribers.values():
+            subscriber.wake()
+            self._workers.post(partial(publisher.unsubscribe, subscriber))  # it may wait for a publisher that waits
+
+    def _acknowledge(self, link: Link, ident: int, index: int) -> None:
+        subscribers = self._subscribers.get(link)
+        if subscribers is not None and ident in subscribers:
+            subscribers[ident][1].acknowledge(index)
+
+    # -- calls ------------------------------------------------------------------------------------------------
+
+    def _serve_gated(
+        self,
+        gate: Gate,
+        link: Link,
+        member: Member,
+        op: int,
+        fields: Fields,
+        header: bytes | memoryview,
+        buffers: Sequence[Buffer],
+    ) -> None:
+        self._serve(link, member, op, fields, header, buffers)
+        gate.go_on(gate.leave())
+
+    def _serve(
+        self,
+        link: Link,
+        member: Member,
+        op: int,
+        fields: Fields,
+        header: bytes | memoryview,
+        buffers: Sequence[Buffer],
+    ) -> None:
+        """Run one call and reply. Never raises."""
+        try:
+            value, has_references = decode(header, buffers)
+        except DecodeError as error:
+            self._refuse(link, fields, Fault.MALFORMED, str(error))
+            return
+        del buffers  # the arguments alone hold them now, and are let go of with the call
+        thread = chain.current
+        outer, thread.chain = thread.chain, fields[6]
+        gate = member.gate
+        if gate is not None:
+            gate_outer, gate.chain = gate.chain, fields[6]
+        try:
+            if has_references:
+                value = replace_references(value, self.lift)
+            result = _invoke(member, op, value)
+            del value
+            reply_header, reply_buffers = encode(result, self.lower)
+            del result
+        except BaseException as error:
+            self._raised(link, member, fields, error)
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # not the method's: Ctrl-C, in a call within this process
+        else:
+            self._reply(link, fields, reply_header, reply_buffers)
+        finally:
+            thread.chain = outer
+            if gate is not None:
+                gate.chain = gate_outer
+
+    def _reply(self, link: Link, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> None:
+        if fields[0] == Kind.ONEWAY:
+            return
+        try:
+            link.reply(Kind.RESULT, 0, fields[4], header, buffers)
+        except OutOfSharedMemory as error:
+            link.reply(Kind.ERROR, Fault.RAISED, fields[4], encode(describe(error))[0], ())
+
+    def _raised(self, link: Link, member: Member, fields: Fields, error: BaseException) -> None:
+        if isinstance(error, EncodeError):
+            error = EncodeError(f"what {member.name} returned cannot be sent: {error}")
+        if fields[0] == Kind.ONEWAY:
+            log.error("A oneway call of %s by pid %d raised", member.name, link.peer.pid, exc_info=error)
+            return
+        link.reply(Kind.ERROR, Fault.RAISED, fields[4], encode(describe(error))[0], ())
+
+    def _refuse(self, link: Link, fields: Fields, fault: Fault, text: str) -> None:
+        if fields[0] == Kind.ONEWAY:
+            log.error("A oneway call by pid %d was not carried out: %s", link.peer.pid, text)
+        else:
+            link.reply(Kind.ERROR, fault, fields[4], encode(text)[0], ())
+
+    # -- object 0 ---------------------------------------------------------------------------------------------
+
+    def _serve_node(self, link: Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
+        try:
+            serve = self._node_members[fields[3]]
+            arguments, _ = decode(header, buffers)
+            result = serve(link, cast("list[Any]", arguments))  # whatever it is, it is checked by use
+            reply_header, reply_buffers = encode(result)
+        except HEROSError as error:
+            self._refuse(link, fields, Fault.UNAVAILABLE, str(error))
+        except (TypeError, ValueError, LookupError) as error:
+            self._refuse(link, fields, Fault.MALFORMED, f"the node cannot serve this request: {error!r}")
+        else:
+            self._reply(link, fields, reply_header, reply_buffers)
+
+    def _bind(self, link: Link, arguments: list[Any]) -> object:
+        realm, name, instance = arguments
+        for exported in self.find(realm, name):
+            if instance in ("", exported.entry.instance):
+                entry = exported.entry
+                return {
+                    "object_id": exported.object_id,
+                    "instance": entry.instance,
+                    "class_name": entry.class_name,
+                    "implements": list(entry.implements),
+                    "tags": list(entry.tags),
+                    "extra_metadata": dict(entry.extra_metadata),
+                    "capabilities": exported.capabilities,
+                }
+        raise HEROSError(f"HERO {name!r} in realm {realm!r} was withdrawn by its owner")
+
+    def _subscribe(self, link: Link, arguments: list[Any]) -> object:
+        ident, object_id, index = arguments
+        exported = self._objects.get(object_id)
+        if exported is None:
+            raise HEROSError("the HERO was withdrawn by its owner; look it up again")
+        publisher = exported.members[index].publisher
+        if publisher is None:
+            raise ValueError(f"{exported.members[index].name} is no event")
+        with self._lock:
+            subscribers = self._subscribers.setdefault(link, {})
+            if ident in subscribers:
+                raise ValueError(f"there is a subscription {ident} already")
+            subscriber = Subscriber(link, ident, self._workers)
+            subscribers[ident] = (publisher, subscriber)  # first: what it is sent may be acknowledged at once
+        start = publisher.subscribe(subscriber)
+        if link.closed:  # it may have closed before it was in the table
+            self.closed(link, HEROSError("closed"))
+        return start
+
+    def _unsubscribe(self, link: Link, arguments: list[Any]) -> object:
+        (ident,) = arguments
+        if not isinstance(ident, int):
+            raise TypeError(f"{ident!r} is no subscription")
+        found = self._subscribers.get(link, {}).pop(ident, None)
+        if found is not None:
+            publisher, subscriber = found
+            publisher.unsubscribe(subscriber)
+        return None
+
+
+def _invoke(member: Member, op: int, value: Any) -> object:
+    """Do what the request asks of the member. Raises whatever the member raises."""
+    if op == Op.CALL:
+        if member.flavor != "method":
+            raise TypeError(f"{member.name} is an {member.flavor} and cannot be called")
+        positional, keyword = value
+        return getattr(member.hero, member.name)(*positional, **keyword)
+    if member.flavor != "attribute":
+        raise TypeError(f"{member.name} is a {member.flavor}, not an attribute")
+    if op == Op.GET:
+        return getattr(member.hero, member.name)
+    if op == Op.SET:
+        if not member.writable:
+            raise AttributeError(f"{member.name} is read-only")
+        setattr(member.hero, member.name, value)
+        return None
+    raise ValueError(f"there is no operation {op}")

@@ -1,0 +1,445 @@
+"""Events: ``@event`` on a method of a LocalHERO, and what a RemoteHERO has in its place.
+
+Calling an event runs its method, publishes what it returns, calls the callbacks and returns it. There are four ways
+to connect a callback:
+
+====================  =======================  =====================================================================
+event of              callback                 where and how it runs
+====================  =======================  =====================================================================
+LocalHERO             any callable             in the publishing thread, before the event returns
+LocalHERO             method of a RemoteHERO   called over its channel, in order, without holding up the publisher
+RemoteHERO            any callable             in this process, in order, on a worker thread (``subscription``)
+RemoteHERO            method of a RemoteHERO   attached at the event's owner: the two owners talk directly, and this
+                                               process may end
+====================  =======================  =====================================================================
+
+A callback that raises is logged and stays connected; the others are called.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, overload
+
+from heros import limits
+from heros.codec import MemberReference, Reference
+from heros.exceptions import HEROSError
+from heros.inspect import (
+    event_keep,
+    is_hero_method,
+    is_reliable,
+    mark_event_keep,
+    mark_hero_event,
+    mark_reliable,
+)
+from heros.publisher import Publisher
+from heros.references import lower
+from heros.subscription import Subscription
+from heros.transport import Payload, Reply, snapshot_buffer
+from heros.wire import Op
+from heros.workers import Strand
+
+if TYPE_CHECKING:
+    from heros.binding import Binding
+    from heros.dispatch import Dispatcher
+
+__all__ = [
+    "Callback",
+    "CallbackDescription",
+    "EventDescriptor",
+    "LocalEventHandler",
+    "RemoteEventHandler",
+    "event",
+    "reliable",
+]
+
+log = logging.getLogger("heros.event")
+
+
+class CallbackDescription(TypedDict):
+    """What ``get_callbacks`` tells of one callback."""
+
+    name: str
+    origin: str | None
+    is_remote_hero: bool
+    func: Any
+    context: str
+
+
+class Callback:
+    """One connected callback.
+
+    Attributes:
+        name: ``"<HERO>.<method>"`` for a method of a RemoteHERO, else the ``repr`` of the callable. A callback of the
+            same name is the same callback: connecting it twice does not call it twice.
+        origin: who connected it, free text, or None.
+        is_remote_hero: whether it is a method of a RemoteHERO.
+        func: the callable.
+    """
+
+    def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
+        if not callable(func):
+            raise TypeError(f"a callback must be callable; {func!r} is not")
+        self.func = func
+        self.origin = origin
+        self.is_remote_hero = is_hero_method(func)
+        self.name = f"{cast('Any', func.__self__)._name}.{func.__name__}" if is_hero_method(func) else repr(func)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Callback) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.func(*args, **kwargs)
+
+    def describe(self, context: str) -> CallbackDescription:
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "is_remote_hero": self.is_remote_hero,
+            "func": self.func,
+            "context": context,
+        }
+
+
+class Callbacks:
+    """The callbacks of one event, in the order in which they were connected. Thread-safe; iterating is a snapshot."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: tuple[Callback, ...] = ()
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self._callbacks)
+
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
+    def add(self, callback: Callback) -> None:
+        """Add it, in place of one of the same name."""
+        with self._lock:
+            others = tuple(each for each in self._callbacks if each != callback)
+            self._callbacks = (*others, callback)
+
+    def remove(self, callback: Callback) -> Callback | None:
+        """Remove the one of that name and return it, None if there is none."""
+        with self._lock:
+            found = next((each for each in self._callbacks if each == callback), None)
+            self._callbacks = tuple(each for each in self._callbacks if each != callback)
+            return found
+
+    def call(self, endpoint: str, value: object) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(value)
+            except Exception:
+                log.exception("%s: callback %s failed; it stays connected", endpoint, callback.name)
+
+
+class EventHandler(Protocol):
+    """What both kinds of handlers offer."""
+
+    __name__: str
+
+    def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str: ...
+    def disconnect(self, callback: Callable[..., Any]) -> bool: ...
+    def is_callback(self, func: Callable[..., Any]) -> bool: ...
+    def get_callbacks(self) -> list[CallbackDescription]: ...
+
+
+# -- the owner's side -----------------------------------------------------------------------------------------
+
+
+class RemoteCallback(Callback):
+    """A method of a RemoteHERO that is connected to an event of this process.
+
+    It is called without holding up the publisher: a call is sent as soon as the value is there, by a worker, and its
+    reply is only looked at for an error. At most ``limits.CALLBACK_QUEUE`` calls are under way; beyond, samples are
+    dropped for this callback, and counted.
+    """
+
+    def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
+        super().__init__(func, origin)
+        self._binding: Binding = cast("Any", func).binding
+        self._member: str = func.__name__
+        self._strand = Strand()
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self.dropped = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        with self._lock:
+            if self._under_way >= limits.CALLBACK_QUEUE:
+                self.dropped += 1
+                if self.dropped & (self.dropped - 1) == 0:  # at 1, 2, 4, 8, ...
+                    log.warning(
+                        "callback %s is too slow for its event: %d samples dropped so far", self.name, self.dropped
+                    )
+                return
+            self._under_way += 1
+        try:
+            header, buffers = self._binding.encode(self._member, (args, kwargs))
+            message = header, [snapshot_buffer(buffer) for buffer in buffers]
+            send = functools.partial(self._send, message)
+            self._strand.post(send, self._binding.node.workers)
+        except BaseException:
+            self._done()
+            raise
+
+    def _send(self, message: tuple[bytes, list[Any]]) -> None:
+        try:
+            self._binding.send(Op.CALL, self._member, message, self._replied)
+        except HEROSError as error:
+            self._done()
+            log.error("callback %s could not be called: %s", self.name, error)
+
+    def _replied(self, reply: Reply | BaseException) -> None:
+        self._done()
+        try:
+            if isinstance(reply, BaseException):
+                raise reply
+            self._binding.node.result(reply, self._binding.endpoint(self._member))
+        except Exception as error:
+            log.error("callback %s failed; it stays connected: %s", self.name, error)
+
+    def _done(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+
+
+class LocalEventHandler:
+    """An event of one LocalHERO. Call it to publish. Thread-safe.
+
+    Attributes:
+        publisher: counts and sends the samples; ``publisher.sequence`` is how many there have been.
+    """
+
+    _is_hero_event = True
+
+    def __init__(self, instance: Any, func: Callable[..., Any], is_reliable: bool, keep: int) -> None:
+        functools.update_wrapper(self, func)
+        self.instance = instance
+        self.callbacks = Callbacks()
+        self.publisher = Publisher(f"{type(instance).__name__}.{func.__name__}", is_reliable, keep)
+        self._function = func
+        self._dispatcher: Dispatcher | None = None
+
+    __name__: str
+
+    def attach(self, dispatcher: Dispatcher, endpoint: str) -> Publisher:
+        """The HERO is being exported: from now on there may be subscribers."""
+        self._dispatcher = dispatcher
+        self.publisher.endpoint = endpoint
+        return self.publisher
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the method, publish its result, call the callbacks, return the result.
+
+        Raises:
+            EncodeError: there are subscribers, and the result cannot be sent. No callback is called.
+        """
+        result = self._function(self.instance, *args, **kwargs)
+        publisher = self.publisher
+        if publisher.wanted and self._dispatcher is not None:
+            publisher.publish(Payload(*self._dispatcher.encode(result)))
+        else:
+            publisher.skip()
+        if self.callbacks:
+            self.callbacks.call(publisher.endpoint, result)
+        return result
+
+    def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str:
+        """Have ``callback`` called with every value, and return its name. ``origin`` is a note on who asked for it."""
+        connected = RemoteCallback(callback, origin) if is_hero_method(callback) else Callback(callback, origin)
+        self.callbacks.add(connected)
+        return connected.name
+
+    def disconnect(self, callback: Callable[..., Any]) -> bool:
+        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself."""
+        return self.callbacks.remove(Callback(callback)) is not None
+
+    def is_callback(self, func: Callable[..., Any]) -> bool:
+        return Callback(func) in self.callbacks
+
+    def get_callbacks(self) -> list[CallbackDescription]:
+        return [callback.describe("LocalHERO") for callback in self.callbacks]
+
+
+class EventDescriptor:
+    """What ``@event`` makes of a method: each instance gets a :class:`LocalEventHandler` of its own."""
+
+    def __init__(self, func: Callable[..., Any], is_reliable: bool = False, keep: int = 0) -> None:
+        functools.update_wrapper(cast("Any", self), func)
+        self.func = func
+        self.reliable = is_reliable
+        self.keep = keep
+        self._name = func.__name__
+        mark_hero_event(self)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> EventDescriptor: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> LocalEventHandler: ...
+    def __get__(self, instance: object | None, owner: type) -> EventDescriptor | LocalEventHandler:
+        if instance is None:
+            return self
+        handler = LocalEventHandler(instance, self.func, self.reliable, self.keep)
+        # Kept in the instance, where it hides this descriptor: the next look finds it at once. ``setdefault`` makes
+        # two threads that look for the first time agree on one.
+        kept: LocalEventHandler = instance.__dict__.setdefault(self._name, handler)
+        return kept
+
+
+@overload
+def event(func: Callable[..., Any], /) -> EventDescriptor: ...
+@overload
+def event(*, reliable: bool = False, keep: int = 0) -> Callable[[Callable[..., Any]], EventDescriptor]: ...
+def event(
+    func: Callable[..., Any] | None = None, /, *, reliable: bool = False, keep: int = 0
+) -> EventDescriptor | Callable[[Callable[..., Any]], EventDescriptor]:
+    """Decorator: make a method of a LocalHERO an event. Calling it publishes what it returns.
+
+    Args:
+        reliable: the publisher waits for slow subscribers instead of dropping samples (see :func:`reliable`).
+        keep: this many of the last values are sent first to a subscriber that comes later.
+    """
+    if func is None:
+        return functools.partial(_make_event, reliable=reliable, keep=keep)
+    return _make_event(func, reliable=reliable, keep=keep)
+
+
+def _make_event(func: Callable[..., Any], reliable: bool, keep: int) -> EventDescriptor:
+    if not callable(func) or not hasattr(func, "__name__"):
+        raise TypeError(f"@event decorates a method; {func!r} is none")
+    if keep < 0:
+        raise ValueError(f"@event(keep={keep}): keep is a number of values, 0 or more")
+    descriptor = EventDescriptor(func, reliable or is_reliable(func), keep or event_keep(func))
+    if descriptor.keep:
+        mark_event_keep(descriptor, descriptor.keep)
+    if descriptor.reliable:
+        mark_reliable(descriptor)
+    return descriptor
+
+
+def reliable(func: Any) -> Any:
+    """Decorator, above or below ``@event``: lose no sample. The publisher waits for a subscriber that is slow, and
+    disconnects one that has taken nothing for ``limits.RELIABLE_SECONDS``."""
+    if isinstance(func, EventDescriptor):
+        func.reliable = True
+    return mark_reliable(func)
+
+
+# -- the other side -------------------------------------------------------------------------------------------
+
+
+class RemoteEventHandler:
+    """An event of a RemoteHERO. Thread-safe.
+
+    There is one subscription, from the first callback that is connected to the last that is disconnected.
+    """
+
+    _is_hero_event = True
+
+    def __init__(self, instance: Any, name: str, doc: str = "") -> None:
+        self.instance = instance
+        self.__name__ = name
+        self.__doc__ = doc or None
+        self.callbacks = Callbacks()
+        self._lock = threading.Lock()
+        self._subscription: Subscription | None = None
+        self._missed_before = 0
+
+    def __repr__(self) -> str:
+        return f"<event {self.__name__} of {self.instance!r}>"
+
+    def __call__(self, payload: Any) -> None:
+        """Call the callbacks of this process with ``payload``, as an arriving sample does."""
+        self.callbacks.call(f"{self.instance._realm}/{self.instance._name}/{self.__name__}", payload)
+
+    @property
+    def missed(self) -> int:
+        """Samples that were published while a callback was connected and that this subscriber did not get.
+
+        Exact up to the last sample, or notice of dropped samples, that has arrived.
+        """
+        subscription = self._subscription
+        return self._missed_before + (subscription.missed if subscription is not None else 0)
+
+    def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str:
+        """Have ``callback`` called with every value, and return its name.
+
+        A callable of this process is called on a worker thread. A method of a RemoteHERO is attached at the owner of
+        the event; it then works without this process.
+        """
+        if is_hero_method(callback):
+            name: str = self.instance._connect_local_hero_callback(
+                event=self, remote_hero_method=callback, origin=origin or self.instance._name
+            )
+            return name
+        connected = Callback(callback, origin)
+        with self._lock:
+            self.callbacks.add(connected)
+            if self._subscription is None or self._subscription.orphaned:
+                binding: Binding = self.instance._binding
+                bound = binding.current()
+                subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
+                self._subscription = subscription
+                try:
+                    subscription.open(bound)
+                except BaseException:
+                    self.callbacks.remove(connected)
+                    self._subscription = None
+                    subscription.close()
+                    raise
+        return connected.name
+
+    def disconnect(self, callback: Callable[..., Any]) -> bool:
+        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself."""
+        if is_hero_method(callback):
+            return bool(self.instance._disconnect_local_hero_callback(event=self, remote_hero_method=callback))
+        with self._lock:
+            found = self.callbacks.remove(Callback(callback)) is not None
+            if not self.callbacks:
+                self._end()
+        return found
+
+    def is_callback(self, func: Callable[..., Any]) -> bool:
+        return Callback(func) in self.callbacks
+
+    def get_callbacks(self) -> list[CallbackDescription]:
+        """Callbacks of this proxy (context ``"RemoteHERO"``) and those attached at the owner (``"LocalHERO"``)."""
+        here = [callback.describe("RemoteHERO") for callback in self.callbacks]
+        return [*here, *self.instance._get_local_hero_callbacks(event=self)]
+
+    def close(self) -> None:
+        """Disconnect everything."""
+        with self._lock:
+            for callback in self.callbacks:
+                self.callbacks.remove(callback)
+            self._end()
+
+    def _end(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()
+            self._missed_before += subscription.missed
+
+
+@lower.register
+def _(value: LocalEventHandler) -> Reference | None:
+    hero = value.instance
+    return MemberReference(hero._realm, hero._name, value.__name__, "event") if hasattr(hero, "_realm") else None
+
+
+@lower.register
+def _(value: RemoteEventHandler) -> Reference:
+    hero = value.instance
+    return MemberReference(hero._realm, hero._name, value.__name__, "event")

@@ -1,0 +1,397 @@
+"""One process's runtime: its threads, channels, registry entry and networks. It starts on first use, never on import.
+
+What starts when
+    - ``current()`` makes the node, which by itself is only a name and two tables.
+    - The first HERO, or the first lookup, opens the registry. The first HERO also opens the unix socket.
+    - The network of a realm is opened in the background, when the first HERO of that realm appears or when a lookup
+      on the host has failed. A program with ``HEROS_NET=off`` never imports zenoh.
+    - Threads start with the first channel (see ``workers``).
+
+fork
+    The child forgets the node: it closes its copies of the descriptors (so that the parent's peers still see when the
+    parent dies), never touches the parent's network session, and starts a node of its own on first use. HEROs stay
+    with the parent; proxies in the child connect anew.
+
+exit
+    ``close`` runs at exit: HEROs are withdrawn, peers told, files removed, all within a bounded time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import heros.shm
+from heros import inproc, limits, select
+from heros.bound import Bound, Inbox
+from heros.dispatch import Dispatcher, Exported
+from heros.entry import Entry, check_name
+from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, NameInUse, RemoteTransportError
+from heros.faults import rebuild
+from heros.registry import Registry, runtime_directory
+from heros.transport import Channel, Peer, Reply, Transport
+from heros.wire import Fault, Kind, NodeMember
+from heros.workers import Workers
+
+if TYPE_CHECKING:
+    from heros.net.session import NetNode
+    from heros.shm.server import ShmServer
+
+__all__ = ["Node", "current", "existing", "shutdown"]
+
+log = logging.getLogger("heros.node")
+
+WAIT_SECONDS: Final = (0.01, 0.2)
+EXCLUSIVE_SECONDS: Final = 1.0
+
+
+class Node:
+    """See the module. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.node_id = uuid.UUID(bytes=secrets.token_bytes(16)).hex
+        self.peer = Peer(self.node_id, os.getpid(), socket.gethostname())
+        self.workers = Workers()
+        self.dispatcher = Dispatcher(self.node_id, self.workers)
+        self._lock = threading.RLock()
+        self._registry: Registry | None = None
+        self._server: ShmServer | None = None
+        self._networks: dict[str, NetNode] = {}
+        self._channels: dict[tuple[str, str, str], tuple[Channel, Inbox]] = {}
+        self._connecting: dict[tuple[str, str, str], threading.Lock] = {}
+        self._told: set[str] = set()
+        self._closed = False
+
+    # -- what there is ----------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """This node's hand in the host's registry."""
+        with self._lock:
+            self._check_open()
+            if self._registry is None:
+                self._registry = Registry(runtime_directory(), self.node_id, self.workers)
+            return self._registry
+
+    def network(self, realm: str) -> NetNode:
+        """This node's presence in a realm's network; opening it goes on in the background."""
+        with self._lock:
+            self._check_open()
+            network = self._networks.get(realm)
+            if network is None:
+                from heros.net.session import NetNode
+
+                network = self._networks[realm] = NetNode(realm, self.peer, self.workers, self.dispatcher)
+                for exported in self.dispatcher.exported():
+                    if exported.entry.realm == realm:
+                        network.announce(exported.entry)
+            return network
+
+    def leave_networks(self) -> None:
+        """Close the network session of every realm. HEROs and proxies go on in shared memory; what needs the network
+        next opens it anew."""
+        with self._lock:
+            networks, self._networks = self._networks, {}
+        for network in networks.values():
+            network.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or belongs to the process that this one was forked from."""
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HEROSError("this process's HEROS node is closed; the interpreter is shutting down")
+
+    # -- offering ---------------------------------------------------------------------------------------------
+
+    def export(self, exported: Exported, exclusive: bool = False) -> None:
+        """Offer a HERO on this host and, if it is enabled, on the network.
+
+        Raises:
+            NameInUse: ``exclusive`` and there is another HERO of this name.
+        """
+        networked = select.network_enabled()
+        self._serve_host()
+        entry = exported.entry
+        others = self.registry.add(entry, exclusive)
+        try:
+            if networked:
+                network = self.network(entry.realm)
+                if exclusive:
+                    for other in network.find(entry.name, EXCLUSIVE_SECONDS):
+                        if other.node_id != self.node_id:
+                            raise NameInUse(_taken(entry, other))
+            self.dispatcher.export(exported)
+            if networked:
+                network.announce(entry)
+        except BaseException:
+            self.dispatcher.withdraw(exported)
+            self.registry.remove(entry)
+            raise
+        for other in others:
+            log.error("%s Proxies may reach either of them.", _taken(entry, other))
+
+    def withdraw(self, exported: Exported) -> None:
+        """Withdraw a HERO. Nothing happens if that was done before."""
+        entry = exported.entry
+        with self._lock:
+            if self._closed:
+                return
+            network = self._networks.get(entry.realm)
+        self.registry.remove(entry)
+        if network is not None:
+            network.withdraw(entry)
+        self.dispatcher.withdraw(exported)
+
+    @property
+    def address(self) -> str:
+        """Path of the socket on which this node serves its host; empty where there is no shared memory."""
+        self._serve_host()
+        return str(self.registry.socket_path) if self._server is not None else ""
+
+    def _serve_host(self) -> None:
+        with self._lock:
+            if self._server is None and shared_memory_available():
+                from heros.shm.server import ShmServer
+
+                self._server = ShmServer(str(self.registry.socket_path), self.peer, self.workers, self.dispatcher)
+
+    # -- finding ----------------------------------------------------------------------------------------------
+
+    def bind(self, realm: str, name: str, wait: float = 0.0, discovery: float = limits.DISCOVERY_SECONDS) -> Bound:
+        """Find a HERO, connect to its node and ask for its description.
+
+        Args:
+            wait: seconds to wait for it to appear.
+            discovery: seconds to wait for the network's answer, if it is not on this host.
+
+        Raises:
+            HEROUnavailable: there is no such HERO, or none that could be reached.
+        """
+        check_name(realm, "realm")
+        check_name(name)
+        deadline = time.monotonic() + wait
+        pause, longest = WAIT_SECONDS
+        while True:
+            failures: list[str] = []
+            found = select.ways(
+                partial(self._own, realm, name),
+                partial(self._on_host, realm, name),
+                partial(self._on_network, realm, name, discovery),
+            )
+            for transport, entry in found:
+                try:
+                    return self._describe(transport, entry)
+                except (RemoteTransportError, HEROUnavailable) as error:
+                    failures.append(f"{transport}: {error}")
+                    self._tell_once(transport, entry, error)
+            if time.monotonic() >= deadline:
+                raise HEROUnavailable(_not_found(realm, name, failures))
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _own(self, realm: str, name: str) -> Iterable[Entry]:
+        return [exported.entry for exported in self.dispatcher.find(realm, name)]
+
+    def _on_host(self, realm: str, name: str) -> Iterable[Entry]:
+        return self.registry.find(realm, name) if shared_memory_available() else ()
+
+    def _on_network(self, realm: str, name: str, timeout: float) -> Iterable[Entry]:
+        return self.network(realm).find(name, timeout)
+
+    def _tell_once(self, transport: str, entry: Entry, error: Exception) -> None:
+        if transport == "shm" and entry.node_id not in self._told:
+            self._told.add(entry.node_id)
+            log.info("HERO %s cannot be reached through shared memory (%s); trying the network", entry.name, error)
+
+    def _describe(self, transport: Transport, entry: Entry) -> Bound:
+        channel, inbox = self._channel(transport, entry)
+        description = self.call_node(channel, NodeMember.BIND, [entry.realm, entry.name, entry.instance])
+        try:
+            capabilities = tuple(description["capabilities"])
+            return Bound(
+                channel=channel,
+                inbox=inbox,
+                transport=transport,
+                object_id=description["object_id"],
+                instance=description["instance"],
+                class_name=description["class_name"],
+                implements=frozenset(description["implements"]),
+                tags=frozenset(description["tags"]),
+                extra_metadata=dict(description["extra_metadata"]),
+                capabilities=capabilities,
+                members={capability["name"]: index for index, capability in enumerate(capabilities)},
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise RemoteTransportError(f"the description of HERO {entry.name} makes no sense: {error!r}") from None
+
+    # -- channels ---------------------------------------------------------------------------------------------
+
+    def _channel(self, transport: Transport, entry: Entry) -> tuple[Channel, Inbox]:
+        """The channel to the node of ``entry``; one for each node and transport (and realm, on the network)."""
+        key = (transport, entry.node_id, entry.realm if transport == "net" else "")
+        with self._lock:
+            self._check_open()
+            connecting = self._connecting.setdefault(key, threading.Lock())
+        with connecting:
+            known = self._channels.get(key)
+            if known is not None and not known[0].closed:
+                return known
+            inbox = Inbox()
+            channel = self._connect(transport, entry, inbox)
+            self._channels[key] = (channel, inbox)
+            return channel, inbox
+
+    def _connect(self, transport: Transport, entry: Entry, inbox: Inbox) -> Channel:
+        if transport == "inproc":
+            return inproc.connect(self.peer, self.dispatcher, inbox, self.workers)
+        if transport == "shm":
+            from heros.shm import channel
+
+            return channel.connect(entry.address, self.peer, entry.node_id, self.workers, inbox)
+        return self.network(entry.realm).connect(entry, inbox)
+
+    def call_node(self, channel: Channel, member: NodeMember, arguments: list[Any]) -> Any:
+        """Call a member of the node at the other end of ``channel``.
+
+        Raises:
+            HEROUnavailable: what it was asked for is not there.
+        """
+        header, buffers = self.dispatcher.encode(arguments)
+        reply = channel.call(0, member, 0, 0, header, buffers, limits.CONNECT_SECONDS * 5)
+        return self.result(reply, f"node {channel.peer.pid}")
+
+    def result(self, reply: Reply, endpoint: str) -> Any:
+        """The value of a reply.
+
+        Raises:
+            RemoteHEROError: the member raised.
+            HEROUnavailable: the HERO is gone; the call was not carried out.
+            HEROSError: the request was refused; it was not carried out.
+            DecodeError: the reply makes no sense.
+        """
+        fields = reply.fields
+        if fields[0] == Kind.RESULT:
+            return self.dispatcher.decode(reply.header, reply.buffers)
+        value = self.dispatcher.decode(reply.header, ())
+        fault = fields[2]
+        if fault == Fault.RAISED:
+            raise rebuild(value, endpoint)
+        if fault == Fault.UNAVAILABLE:
+            raise HEROUnavailable(f"{endpoint}: {value}")
+        if fault == Fault.MALFORMED:
+            raise DecodeError(f"{endpoint} could not read the request: {value}")
+        raise HEROSError(f"{endpoint} refused the request: {value}")
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Withdraw everything and let go of everybody, in bounded time."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            networks, channels = list(self._networks.values()), list(self._channels.values())
+        for exported in self.dispatcher.exported():
+            self.dispatcher.withdraw(exported)
+        for channel, _ in channels:
+            channel.close()
+        if self._server is not None:
+            self._server.close()
+        for network in networks:
+            network.close()
+        if self._registry is not None:
+            self._registry.close()
+        self.workers.stop(timeout=0.2)
+
+    def abandon(self) -> None:
+        """In a forked child: close what was inherited, without a word to anybody."""
+        self._closed = True
+        heros.shm.reset_after_fork()
+        for network in self._networks.values():
+            network.abandon()
+        if self._registry is not None:
+            self._registry.abandon()
+        self.workers.abandon()
+
+
+def shared_memory_available() -> bool:
+    """Whether this system has what the shared-memory transport is built from (Linux)."""
+    return hasattr(os, "memfd_create") and hasattr(os, "eventfd") and hasattr(socket, "SO_PEERCRED")
+
+
+def _taken(entry: Entry, other: Entry) -> str:
+    return (
+        f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in process {other.pid} on "
+        f"{other.host}. Choose another name, or end that process."
+    )
+
+
+def _not_found(realm: str, name: str, failures: list[str]) -> str:
+    if failures:
+        return f"HERO {name!r} in realm {realm!r} was found but could not be reached ({'; '.join(failures)})"
+    where = "on this host or on the network" if select.network_enabled() else "on this host, and HEROS_NET is off"
+    return f"there is no HERO {name!r} in realm {realm!r} {where}. Is its program running, and its name spelled so?"
+
+
+# -- the node of this process ---------------------------------------------------------------------------------
+
+_node: Node | None = None
+_node_lock = threading.Lock()
+_forgotten: list[Node] = []
+
+
+def current() -> Node:
+    """This process's node; made when it is first asked for. At exit it stays the one that was closed."""
+    global _node
+    node = _node
+    if node is None:
+        with _node_lock:
+            if _node is None:
+                _node = Node()
+            node = _node
+    return node
+
+
+def existing() -> Node | None:
+    """This process's node, if there is one."""
+    return _node
+
+
+def shutdown() -> None:
+    """Close this process's node. The next use starts a new one; HEROs and proxies of the old one are gone."""
+    global _node
+    with _node_lock:
+        node, _node = _node, None
+    if node is not None:
+        node.close()
+
+
+def _close_at_exit() -> None:
+    if _node is not None:
+        _node.close()
+
+
+def _forget_in_child() -> None:
+    global _node, _node_lock
+    _node_lock = threading.Lock()  # another thread of the parent may have held it
+    node, _node = _node, None
+    if node is not None:
+        _forgotten.append(node)  # never collected: its network session must not be touched here, not even to free it
+        node.abandon()
+
+
+atexit.register(_close_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

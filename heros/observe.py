@@ -1,0 +1,209 @@
+"""Observers: which HEROs there are, and one event of many HEROs at once."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from heros import directory
+from heros.entry import Entry
+from heros.exceptions import HEROSError
+from heros.inspect import local_only
+from heros.node import current
+from heros.peer import HEROPeer, describe_entry
+from heros.remote import RemoteHERO
+from heros.subscription import Subscription
+
+__all__ = ["EventObserver", "HEROObserver"]
+
+log = logging.getLogger("heros.observe")
+
+
+class HEROObserver(HEROPeer):
+    """Keeps track of the HEROs of a realm, on this host and on the network.
+
+    Args:
+        realm: the realm to observe.
+        session_manager: accepted for existing programs.
+
+    Attributes:
+        known_objects: name to descriptor (``proto_version``, ``name``, ``class``, ``implements``, ``tags``,
+            ``extra_metadata``) of every HERO that is there now. Filled when the constructor returns.
+
+    Callbacks run on a worker thread, one at a time.
+    """
+
+    def __init__(self, realm: str = "heros", session_manager: Any = None) -> None:
+        HEROPeer.__init__(self, realm, session_manager)
+        self._lock = threading.Lock()
+        self._added: list[Callable[[str], object]] = []
+        self._removed: list[Callable[[str], object]] = []
+        self._instances: dict[str, Entry] = {}
+        self.known_objects: dict[str, dict[str, Any]] = {}
+        for entry in directory.entries(current(), realm, timeout=2.0):
+            self._instances[entry.instance] = entry
+            self.known_objects[entry.name] = describe_entry(entry)
+        self._watch = directory.Watch(current(), realm, self._came, self._went)
+
+    def _came(self, entry: Entry) -> None:
+        with self._lock:
+            known = entry.instance in self._instances
+            self._instances[entry.instance] = entry
+            self.known_objects[entry.name] = describe_entry(entry)
+        if not known:
+            self._tell(self._added, entry.name)
+
+    def _went(self, entry: Entry) -> None:
+        with self._lock:
+            self._instances.pop(entry.instance, None)
+            others = [each for each in self._instances.values() if each.name == entry.name]
+            if others:  # restarted, or a duplicate name: it is still there
+                self.known_objects[entry.name] = describe_entry(others[-1])
+                return
+            self.known_objects.pop(entry.name, None)
+        self._tell(self._removed, entry.name)
+
+    @staticmethod
+    def _tell(callbacks: list[Callable[[str], object]], name: str) -> None:
+        for callback in tuple(callbacks):
+            try:
+                callback(name)
+            except Exception:
+                log.exception("A callback of a HEROObserver failed for HERO %s; it stays registered", name)
+
+    def register_object_added_callback(self, func: Callable[[str], object]) -> None:
+        """Have ``func`` called with the name of each HERO that appears from now on."""
+        if func not in self._added:
+            self._added.append(func)
+
+    def register_object_removed_callback(self, func: Callable[[str], object]) -> None:
+        """Have ``func`` called with the name of each HERO that disappears."""
+        if func not in self._removed:
+            self._removed.append(func)
+
+    def get_object(self, object_name: str) -> RemoteHERO:
+        """A proxy of a known HERO.
+
+        Raises:
+            AttributeError: there is no HERO of this name now.
+        """
+        if object_name not in self.known_objects:
+            known = ", ".join(sorted(self.known_objects)) or "none"
+            raise AttributeError(f"there is no HERO {object_name!r} in realm {self._realm!r}; known are: {known}")
+        return RemoteHERO(object_name, self._realm)
+
+    @local_only
+    def _destroy_hero(self) -> None:
+        """Stop observing."""
+        if not self._hero_destroyed:
+            HEROPeer._destroy_hero(self)
+            self._watch.close()
+
+
+class EventObserver(HEROPeer):
+    """Receives one event of one or many HEROs, also of those that appear later.
+
+    Args:
+        object_selector: the name of a HERO, or a pattern in which ``*`` stands for any text; ``"*"`` selects all.
+        event_name: the event; HEROs without it are left alone.
+        realm: the realm to observe.
+        session_manager: accepted for existing programs.
+
+    Callbacks get ``(object name, data)``, on a worker thread, in order and one at a time for each HERO. One that raises
+    is logged and stays registered.
+    """
+
+    def __init__(
+        self, object_selector: str, event_name: str, realm: str = "heros", session_manager: Any = None
+    ) -> None:
+        HEROPeer.__init__(self, realm, session_manager)
+        self._object_selector = object_selector
+        self._event_name = event_name
+        parts = object_selector.replace("$*", "*").split("*")
+        self._selected = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+        self._event_callbacks: dict[str, Callable[[str, Any], object]] = {}
+        self._lock = threading.Lock()
+        self._subscriptions: dict[str, Subscription] = {}
+        self._instances: dict[str, set[str]] = {}
+        self._watch = directory.Watch(current(), realm, self._came, self._went)
+
+    @property
+    def missed(self) -> dict[str, int]:
+        """Samples that were published and not received, by HERO, since each was first seen."""
+        with self._lock:
+            return {name: subscription.missed for name, subscription in self._subscriptions.items()}
+
+    def _came(self, entry: Entry) -> None:
+        if not self._selected.fullmatch(entry.name):
+            return
+        with self._lock:
+            self._instances.setdefault(entry.name, set()).add(entry.instance)
+            if self._hero_destroyed or entry.name in self._subscriptions:
+                return  # a successor of one that is known: its subscription finds it by itself
+        try:
+            bound = current().bind(self._realm, entry.name)
+            if self._event_name not in bound.members:
+                return
+            deliver = partial(self._handle_event, entry.name)
+            subscription = Subscription(current(), self._realm, entry.name, self._event_name, deliver)
+            with self._lock:
+                self._subscriptions[entry.name] = subscription
+            subscription.open(bound)
+        except HEROSError as error:
+            log.warning("Event %s of HERO %s cannot be observed: %s", self._event_name, entry.name, error)
+
+    def _went(self, entry: Entry) -> None:
+        with self._lock:
+            instances = self._instances.get(entry.name, set())
+            instances.discard(entry.instance)
+            if instances:
+                return  # its successor is there already
+            self._instances.pop(entry.name, None)
+            subscription = self._subscriptions.pop(entry.name, None)
+        if subscription is not None:
+            subscription.close()
+
+    def _handle_event(self, object_name: str, data: Any) -> None:
+        for uid, callback in tuple(self._event_callbacks.items()):
+            try:
+                callback(object_name, data)
+            except Exception:
+                log.exception(
+                    "Callback %s of an EventObserver failed for HERO %s; it stays registered", uid, object_name
+                )
+
+    def register_callback(self, func: Callable[[str, Any], object]) -> str | bool:
+        """Have ``func`` called with every value. Returns its uid, or False if it was registered already."""
+        if func in self._event_callbacks.values():
+            return False
+        uid = str(uuid.uuid4())
+        self._event_callbacks[uid] = func
+        return uid
+
+    def remove_callback(self, func: Callable[[str, Any], object]) -> bool:
+        """Undo ``register_callback``; returns whether it was registered."""
+        for uid, callback in tuple(self._event_callbacks.items()):
+            if callback == func:
+                return self.remove_callback_uid(uid)
+        return False
+
+    def remove_callback_uid(self, uid: str) -> bool:
+        """Undo ``register_callback`` by its uid. Raises ``KeyError`` for an unknown one."""
+        del self._event_callbacks[uid]
+        return True
+
+    @local_only
+    def _destroy_hero(self) -> None:
+        """Stop observing."""
+        if not self._hero_destroyed:
+            HEROPeer._destroy_hero(self)
+            self._watch.close()
+            with self._lock:
+                subscriptions, self._subscriptions = self._subscriptions, {}
+            for subscription in subscriptions.values():
+                subscription.close()

@@ -1,0 +1,123 @@
+"""Objects that stay where they are and travel as references: HEROs, their members, and what cannot be serialised.
+
+``lower`` turns such an object into a reference when a value is encoded; ``lift`` turns a reference into a proxy after
+a value was decoded. The classes above (LocalHERO, RemoteHERO, event handlers) register how they are lowered and
+lifted, so that nothing here needs to know them.
+
+An object that has no serialised form and is no HERO stays with its owner. The owner keeps a weak reference and sends
+a number; the other side gets an :class:`UnserializableRemoteObject`, and when that comes back to its owner it is the
+object again.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from heros.codec import HeroReference, MemberReference, ObjectReference, Reference
+from heros.exceptions import EncodeError
+
+__all__ = ["UnserializableRemoteObject", "WeakObjects", "lift_hero", "lift_member", "register_lift"]
+
+
+class UnserializableRemoteObject:
+    """Stands for an object that lives in another process and cannot be sent.
+
+    It can be handed back: as an argument of a call to its owner it becomes the object itself.
+
+    Attributes:
+        type_name: full name of the object's class.
+        object_id: the owner's number for it.
+        representation: what ``str`` of it gave at the owner.
+    """
+
+    __slots__ = ("_node_id", "object_id", "representation", "type_name")
+
+    def __init__(self, node_id: str, object_id: int, type_name: str, representation: str) -> None:
+        self._node_id = node_id
+        self.object_id = object_id
+        self.type_name = type_name
+        self.representation = representation
+
+    def __repr__(self) -> str:
+        return f"<UnserializableRemoteObject {self.type_name}: {self.representation}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, UnserializableRemoteObject):
+            return NotImplemented
+        return (self._node_id, self.object_id) == (other._node_id, other.object_id)
+
+    def __hash__(self) -> int:
+        return hash((self._node_id, self.object_id))
+
+    def reference(self) -> ObjectReference:
+        return ObjectReference(self._node_id, self.object_id, self.type_name, self.representation)
+
+
+class WeakObjects:
+    """The objects of one node that others hold references to. Thread-safe."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._objects: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
+
+    def refer(self, value: object) -> ObjectReference:
+        """Raises ``EncodeError`` for an object that cannot be weakly referenced."""
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        try:
+            self._objects[id(value)] = value  # one number an object: sent twice, it is recognised as the same
+        except TypeError:
+            raise EncodeError(
+                f"{kind} cannot be sent: it has no serialised form, and it allows no weak reference by which it could "
+                "stay here and be referred to. Send its parts, or wrap it in an object of a class of your own."
+            ) from None
+        try:
+            text = str(value)
+        except Exception as error:
+            text = f"<{kind}, whose text could not be made: {type(error).__name__}>"
+        return ObjectReference(self._node_id, id(value), kind, text)
+
+    def resolve(self, reference: ObjectReference) -> object:
+        """The object, if it is one of ours; else what stands for it.
+
+        Raises:
+            ReferenceError: it was ours, and is gone.
+        """
+        if reference.node_id != self._node_id:
+            return UnserializableRemoteObject(*reference)
+        value = self._objects.get(reference.object_id)
+        if value is None or f"{type(value).__module__}.{type(value).__qualname__}" != reference.type_name:
+            raise ReferenceError(
+                f"{reference.type_name} ({reference.representation}) no longer exists: its owner keeps only a weak "
+                "reference to what it sends. Keep the object in an attribute for as long as others use it."
+            )
+        return value
+
+
+@functools.singledispatch
+def lower(value: object) -> Reference | None:
+    """The reference that stands for ``value``, None if its class has none of its own."""
+    return None
+
+
+@lower.register
+def _(value: UnserializableRemoteObject) -> Reference:
+    return value.reference()
+
+
+_lifts: dict[type, Callable[[Any], object]] = {}
+
+
+def register_lift(kind: type[Reference], lift: Callable[[Any], object]) -> None:
+    """Say how references of one kind become objects again."""
+    _lifts[kind] = lift
+
+
+def lift_hero(reference: HeroReference) -> object:
+    return _lifts[HeroReference](reference)
+
+
+def lift_member(reference: MemberReference) -> object:
+    return _lifts[MemberReference](reference)

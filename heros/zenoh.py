@@ -1,0 +1,76 @@
+"""An import path of existing programs: the Zenoh sessions of this process.
+
+A process has one session in each realm. It opens by itself when something needs the network, and is shared by all
+HEROs and proxies, so a program needs this module only to configure the sessions or to use one itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from heros import node, select
+from heros.exceptions import HEROSError
+from heros.net import config
+
+if TYPE_CHECKING:
+    import zenoh
+
+__all__ = ["ZenohSessionManager", "session_manager"]
+
+
+class ZenohSessionManager:
+    """The way to the sessions of this process. Every manager gives the same ones. Thread-safe.
+
+    Args:
+        config_dict: as for :meth:`update_config`.
+    """
+
+    def __init__(self, config_dict: Mapping[str, Any] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._users: list[tuple[object, str]] = []
+        if config_dict:
+            config.update(config_dict)
+
+    def request_session(self, obj: object, realm: str = "heros") -> zenoh.Session:
+        """The session of ``realm``, which is opened if need be. ``obj`` counts as its user until it releases it.
+
+        Raises:
+            HEROSError: the session cannot be opened, or ``HEROS_NET=off``.
+        """
+        if not select.network_enabled():
+            raise HEROSError("there is no Zenoh session: HEROS_NET is off. Unset it to use the network.")
+        session = node.current().network(realm).session()
+        with self._lock:
+            if not any(user is obj for user, _ in self._users):
+                self._users.append((obj, realm))
+        return session
+
+    def release_session(self, obj: object) -> None:
+        """``obj`` does not use its session any more. Nothing happens if it used none.
+
+        The session stays open, because the HEROs and proxies of this process may use it.
+        """
+        with self._lock:
+            self._users = [(user, realm) for user, realm in self._users if user is not obj]
+
+    def update_config(self, config_dict: Mapping[str, Any]) -> None:
+        """Set Zenoh's configuration for the sessions opened from now on, in every realm.
+
+        Args:
+            config_dict: key (``"connect/endpoints"``) to value (``["tcp/192.168.1.5:7447"]``).
+        """
+        config.update(config_dict)
+
+    def force_close(self) -> None:
+        """Close all sessions, whoever uses them. Until they are opened anew, HEROs are reachable on this host only."""
+        with self._lock:
+            self._users = []
+        existing = node.existing()
+        if existing is not None:
+            existing.leave_networks()
+
+
+session_manager = ZenohSessionManager()
+"""The manager that existing programs import."""

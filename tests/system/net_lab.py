@@ -1,0 +1,50 @@
+"""A realm of its own for one test: this process listens, others connect to it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from heros.net.channel import NetChannel
+from tests.system.net_peer import Client, Node, Process, wait_for
+from tests.system.netconfig import free_port, zenoh_config
+
+
+class Lab:
+    """A realm of its own: this process, and others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.realm = f"test-{uuid.uuid4().hex[:12]}"
+        self.port = free_port()
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", zenoh_config(self.port, listen=True))
+        self.node = Node(self.realm)
+        assert self.node.net.ready(20)
+        self.processes: list[Process] = []
+
+    def process(self, *names: str) -> Process:
+        process = Process(self.realm, self.port, listen=False)
+        self.processes.append(process)
+        for name in names:
+            process.ask("announce", name)
+        return process
+
+    def connect(self, name: str) -> tuple[NetChannel, Client]:
+        client = Client()
+        (entry,) = wait_for(lambda: self.node.net.find(name, 10))
+        channel = self.node.net.connect(entry, client)
+        assert isinstance(channel, NetChannel)
+        return channel, client
+
+    def close(self) -> None:
+        self.node.close()
+        for process in self.processes:
+            process.end()
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    laboratory = Lab(monkeypatch)
+    yield laboratory
+    laboratory.close()

@@ -1,0 +1,37 @@
+"""Zenoh on loopback only, for tests: explicit endpoints, no multicast, so that nobody meets the neighbour's tests."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+__all__ = ["free_port", "zenoh_config"]
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nobody listens at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def zenoh_config(port: int, listen: bool) -> str:
+    """The text for ``HEROS_ZENOH_CONFIG``.
+
+    The one process with ``listen`` listens on ``port``. All others connect to it, in any order of starting, and find
+    each other through its gossip.
+    """
+    return json.dumps(
+        {
+            "mode": "peer",
+            "listen": {"endpoints": [f"tcp/127.0.0.1:{port if listen else 0}"]},
+            "connect": {
+                "endpoints": [] if listen else [f"tcp/127.0.0.1:{port}"],
+                "timeout_ms": 0,
+                "exit_on_failure": False,
+                "retry": {"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2},
+            },
+            "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": True}},
+        }
+    )

@@ -1,0 +1,102 @@
+"""Calls within calls, and exceptions that travel."""
+
+from __future__ import annotations
+
+import builtins
+
+import pytest
+
+from heros import chain, limits
+from heros.codec import ErrorDescription
+from heros.exceptions import HEROSError, RemoteHEROError
+from heros.faults import describe, rebuild
+
+
+@pytest.fixture(autouse=True)
+def _outside_of_any_call():
+    chain.current.chain = 0
+    yield
+    chain.current.chain = 0
+
+
+def test_two_outermost_calls_are_two_chains():
+    assert not chain.same_chain(chain.next_call(), chain.next_call())
+
+
+def test_a_call_within_a_call_is_of_its_chain():
+    first = chain.next_call()
+    chain.current.chain = first
+    assert chain.same_chain(first, chain.next_call())
+
+
+def test_a_chain_ends_at_the_depth_limit():
+    for _ in range(limits.MAX_CALL_DEPTH + 1):
+        chain.current.chain = chain.next_call()
+    with pytest.raises(HEROSError, match="deep"):
+        chain.next_call()
+
+
+def arrive(error: BaseException) -> RemoteHEROError:
+    return rebuild(describe(error), "realm/name/member")
+
+
+BUILTINS = [
+    each
+    for each in vars(builtins).values()
+    if isinstance(each, type) and issubclass(each, Exception) and not issubclass(each, BaseExceptionGroup)
+]
+
+
+@pytest.mark.parametrize("builtin", BUILTINS, ids=lambda cls: cls.__name__)
+def test_a_builtin_arrives_as_itself(builtin):
+    error = rebuild(ErrorDescription(builtin.__name__, "builtins", "what happened", ""), "realm/name/member")
+    assert isinstance(error, RemoteHEROError)
+    if not issubclass(builtin, (StopIteration, StopAsyncIteration)):
+        assert isinstance(error, builtin)
+    assert str(error) == "what happened"
+    assert error.remote_type == builtin.__name__
+    assert error.endpoint == "realm/name/member"
+    repr(error)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)])
+def test_what_would_end_the_client_is_only_reported(error):
+    arrived = arrive(error)
+    assert type(arrived) is RemoteHEROError
+    assert arrived.remote_type == type(error).__name__
+
+
+def test_a_class_of_ones_own_keeps_its_name():
+    class Jammed(Exception):
+        pass
+
+    arrived = arrive(Jammed("the shutter is jammed"))
+    assert type(arrived) is RemoteHEROError
+    assert (arrived.remote_type, arrived.remote_module) == ("Jammed", __name__)
+    assert arrived.message == "the shutter is jammed"
+
+
+def test_a_hostile_name_is_only_a_name():
+    for name in ("eval", "__import__", "Exception", "object", "no such thing"):
+        assert type(rebuild(ErrorDescription(name, "builtins", "x", ""), "")) is RemoteHEROError
+
+
+def test_an_exception_whose_text_fails_is_described_all_the_same():
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert "Mute" in arrive(Mute()).message
+
+
+def test_the_traceback_travels():
+    def inner():
+        raise ValueError("deep inside")
+
+    try:
+        try:
+            inner()
+        except ValueError as error:
+            raise error
+    except ValueError as error:
+        assert "inner" in arrive(error).remote_traceback

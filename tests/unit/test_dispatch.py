@@ -1,0 +1,228 @@
+"""The server side of calls, with a link that only notes the replies."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from heros.codec import decode, encode
+from heros.dispatch import Dispatcher, Exported, Gate, Member
+from heros.entry import Entry
+from heros.transport import Buffer, Peer
+from heros.wire import Fault, Fields, Kind, NodeMember, Op
+from heros.workers import Workers
+
+
+class NotingLink:
+    transport = "shm"
+    peer = Peer("0", 1, "here")
+    closed = False
+
+    def __init__(self) -> None:
+        self.replies: dict[int, tuple[int, int, Any]] = {}
+
+    def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: list[Buffer]) -> None:
+        assert call_id not in self.replies, "two replies to one call"
+        self.replies[call_id] = (kind, op, decode(header, buffers)[0])
+
+
+class Stage:
+    position = 1.5
+    limit = 3
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def add(self, a: int, b: int = 2) -> int:
+        return a + b
+
+    def fail(self, text: str) -> None:
+        raise ValueError(text)
+
+    def leave(self) -> None:
+        raise SystemExit(3)
+
+    def wait(self) -> str:
+        self.entered.set()
+        self.release.wait(10)
+        return "waited"
+
+    def odd(self) -> object:
+        return object()
+
+
+NAMES = ["add", "fail", "leave", "wait", "odd", "position", "limit"]
+
+
+class Server:
+    """A dispatcher with one HERO, as a transport sees it."""
+
+    def __init__(self, gate: str = "method") -> None:
+        self.workers = Workers("test")
+        self.dispatcher = Dispatcher("f00d", self.workers)
+        self.stage = Stage()
+        shared = Gate()
+        gates = {"method": Gate, "object": lambda: shared, "free": lambda: None}
+        members = [
+            Member(self.stage, name, "attribute" if hasattr(type(self.stage), name) and not callable(
+                getattr(type(self.stage), name)) else "method", gates[gate](), writable=name == "position")
+            for name in NAMES
+        ]
+        self.exported = Exported(Entry("realm", "stage", "1", "f00d"), members, [{"name": name} for name in NAMES])
+        self.dispatcher.export(self.exported)
+        self.link = NotingLink()
+        self.calls = 0
+
+    def request(self, member: int | str, value: Any, op: int = Op.CALL, kind: int = Kind.CALL, chain: int = 0, **more):
+        """What the transport does with a frame that it has read: the task, not yet run."""
+        self.calls += 1
+        header, buffers = more.get("raw") or encode(value)
+        index = NAMES.index(member) if isinstance(member, str) else member
+        object_id = more.get("object_id", self.exported.object_id)
+        fields: Fields = (kind, 0, op, index, self.calls, object_id, chain, len(header), len(buffers))
+        return self.dispatcher.receive(self.link, fields, header, buffers)
+
+    def ask(self, member: int | str, value: Any, **more: Any) -> tuple[int, int, Any]:
+        task = self.request(member, value, **more)
+        if task is not None:
+            task()
+        return self.link.replies[self.calls]
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.workers.stop()
+
+
+def test_a_call(server):
+    assert server.ask("add", [[1], {"b": 5}]) == (Kind.RESULT, 0, 6)
+
+
+def test_an_attribute_is_read_and_written(server):
+    assert server.ask("position", None, op=Op.GET)[2] == 1.5
+    assert server.ask("position", 2.5, op=Op.SET) == (Kind.RESULT, 0, None)
+    assert server.stage.position == 2.5
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "op", "error"),
+    [
+        ("limit", 4, Op.SET, "AttributeError"),
+        ("limit", [[], {}], Op.CALL, "TypeError"),
+        ("add", None, Op.GET, "TypeError"),
+        ("add", 1, Op.SET, "TypeError"),
+        ("position", None, 9, "ValueError"),
+        ("add", "no arguments", Op.CALL, "ValueError"),
+        ("add", 3, Op.CALL, "TypeError"),
+        ("add", [[], {"nonsense": 1}], Op.CALL, "TypeError"),
+        ("leave", [[], {}], Op.CALL, "SystemExit"),
+        ("odd", [[], {}], Op.CALL, "EncodeError"),
+    ],
+)
+def test_what_goes_wrong_at_the_server_is_told(server, member, value, op, error):
+    kind, fault, description = server.ask(member, value, op=op)
+    assert (kind, fault) == (Kind.ERROR, Fault.RAISED)
+    assert description.type == error
+
+
+def test_a_result_that_cannot_be_sent_names_the_member(server):
+    assert "odd" in server.ask("odd", [[], {}])[2].message
+
+
+def test_garbage_is_refused_and_the_next_request_works(server):
+    kind, fault, _ = server.ask("add", None, raw=(b"\xc1", []))
+    assert (kind, fault) == (Kind.ERROR, Fault.MALFORMED)
+    assert server.ask("add", [[1], {}])[2] == 3
+
+
+def test_unknown_objects_and_members_are_unavailable(server):
+    assert server.ask("add", [[1], {}], object_id=99)[1] == Fault.UNAVAILABLE
+    assert server.ask(99, [[1], {}])[1] == Fault.UNAVAILABLE
+
+
+def test_a_withdrawn_hero_is_unavailable(server):
+    server.dispatcher.withdraw(server.exported)
+    assert server.ask("add", [[1], {}])[1] == Fault.UNAVAILABLE
+    assert server.ask(NodeMember.BIND, ["realm", "stage", ""], object_id=0)[1] == Fault.UNAVAILABLE
+
+
+def test_a_oneway_call_is_never_answered(server):
+    server.request("add", [[1], {}], kind=Kind.ONEWAY)()
+    server.request("fail", [[ValueError.__name__], {}], kind=Kind.ONEWAY)()
+    server.request("add", None, raw=(b"\xc1", []), kind=Kind.ONEWAY)()
+    assert server.link.replies == {}
+
+
+def test_binding_tells_what_there_is(server):
+    kind, _, description = server.ask(NodeMember.BIND, ["realm", "stage", "1"], object_id=0)
+    assert kind == Kind.RESULT
+    assert description["object_id"] == server.exported.object_id
+    assert [each["name"] for each in description["capabilities"]] == NAMES
+
+
+@pytest.mark.parametrize("arguments", [None, [], ["realm"], 7, ["realm", "stage", "another instance"]])
+@pytest.mark.parametrize("member", [*NodeMember, 77])
+def test_nonsense_to_the_node_is_refused(server, member, arguments):
+    assert server.ask(int(member), arguments, object_id=0)[0] == Kind.ERROR
+
+
+def test_frames_that_belong_to_a_client_are_ignored(server):
+    assert server.request("add", [[1], {}], kind=Kind.SAMPLE) is None
+
+
+def test_a_busy_method_queues_and_blocks_nobody(server):
+    first = threading.Thread(target=server.request("wait", [[], {}]))
+    first.start()
+    assert server.stage.entered.wait(5)
+    assert server.request("wait", [[], {}]) is None, "the second call must wait in its gate"
+    assert server.ask("add", [[1], {}])[2] == 3, "another method must not wait"
+    server.stage.release.set()
+    first.join(5)
+    assert [server.link.replies[call][2] for call in (1, 2)] == ["waited", "waited"]
+
+
+def run_while_waiting(gate: str, member: str, chain: int = 0):
+    """Ask for ``member`` while ``wait`` runs; the task, None if it was queued."""
+    server = Server(gate)
+    first = threading.Thread(target=server.request("wait", [[], {}], chain=256))
+    first.start()
+    assert server.stage.entered.wait(5)
+    task = server.request(member, [[1], {}] if member == "add" else [[], {}], chain=chain)
+    server.stage.release.set()
+    first.join(5)
+    if task is not None:
+        task()
+    assert set(server.link.replies) == {1, 2}
+    server.workers.stop()
+    return task
+
+
+def test_object_concurrency_makes_all_methods_wait():
+    assert run_while_waiting("object", "add") is None
+
+
+def test_free_concurrency_makes_none_wait():
+    assert run_while_waiting("free", "wait") is not None
+
+
+def test_a_chain_is_let_in_again():
+    assert run_while_waiting("object", "add", chain=257) is not None
+    assert run_while_waiting("object", "add", chain=513) is None
+
+
+def test_too_many_waiting_requests_are_refused(server, monkeypatch):
+    from heros import limits
+
+    monkeypatch.setattr(limits, "QUEUED_REQUESTS", 1)
+    first = threading.Thread(target=server.request("wait", [[], {}]))
+    first.start()
+    assert server.stage.entered.wait(5)
+    assert server.request("wait", [[], {}]) is None
+    assert server.ask("wait", [[], {}])[1] == Fault.BUSY
+    server.stage.release.set()
+    first.join(5)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from heros.entry import Entry
+from heros.exceptions import DecodeError, HEROSError
+from heros.net import config, keys
+from heros.net.discovery import Directory, checked_entry
+from heros.net.greeting import Greeting
+from heros.transport import Peer
+
+LEASE = "transport/link/tx/lease"
+
+
+def test_keys() -> None:
+    assert keys.health("lab", "laser") == "@object/lab/laser/_health"
+    assert keys.discover("lab", "*") == "@object/lab/*/_discover"
+    assert keys.node_of(keys.alive("lab", "abc")) == "abc"
+    assert keys.node_of(keys.changes("lab", "abc")) == "abc"
+    assert keys.last_chunk(keys.inbox("lab", "to", "from")) == "from"
+
+
+@pytest.mark.parametrize(
+    ("realm", "address"), [("heros", "230.122.197.219"), ("lab", "236.70.15.254"), ("größe", "233.166.169.135")]
+)
+def test_multicast_address_of_a_realm(realm: str, address: str) -> None:
+    assert config.generate_multicast_address(realm) == address
+
+
+@pytest.fixture
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEROS_ZENOH_CONFIG", raising=False)
+    monkeypatch.delenv("HEROS_SEP_MULTICAST", raising=False)
+    monkeypatch.setattr(config, "_overrides", {})
+
+
+@pytest.mark.usefixtures("_clean")
+class TestSessionConfig:
+    def test_ours_where_the_user_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert json.loads(config.session_config("heros").get_json(LEASE)) == 60_000
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{transport: {link: {tx: {lease: 1234}}}}")  # JSON5: keys unquoted
+        assert json.loads(config.session_config("heros").get_json(LEASE)) == 1234
+
+    def test_the_program_comes_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{transport: {link: {tx: {lease: 1234}}}}")
+        config.update({LEASE: 99, "connect/endpoints": ["tcp/127.0.0.1:1"]})
+        built = config.session_config("heros")
+        assert json.loads(built.get_json(LEASE)) == 99
+        assert json.loads(built.get_json("connect/endpoints")) == ["tcp/127.0.0.1:1"]
+
+    @pytest.mark.parametrize(
+        ("realm", "value", "separate"),
+        [("lab", "1", True), ("lab", "True", True), ("lab", "0", False), ("heros", "1", False)],
+    )
+    def test_separate_multicast(self, monkeypatch: pytest.MonkeyPatch, realm: str, value: str, separate: bool) -> None:
+        monkeypatch.setenv("HEROS_SEP_MULTICAST", value)
+        address = json.loads(config.session_config(realm).get_json("scouting/multicast/address"))
+        assert (address == f"{config.generate_multicast_address(realm)}:7446") == separate
+
+    def test_what_is_no_configuration_is_told_with_the_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{nosuch: 1}")
+        with pytest.raises(HEROSError, match=r"HEROS_ZENOH_CONFIG.*nosuch"):
+            config.session_config("heros")
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", __file__)
+        with pytest.raises(HEROSError, match="set the variable to the text of that file"):
+            config.session_config("heros")
+        monkeypatch.delenv("HEROS_ZENOH_CONFIG")
+        config.update({"no/such/key": 1})
+        with pytest.raises(HEROSError, match=r"update_config.*no/such/key"):
+            config.session_config("heros")
+
+
+GREETINGS = [
+    b"",
+    b"[]",
+    b"{}",
+    b'{"protocol": "2", "pid": 1, "host": "h"}',
+    b'{"protocol": 2, "pid": 1}',
+    b"\xff",
+    b"[" * 9999,
+]
+
+
+@pytest.mark.parametrize("data", GREETINGS, ids=lambda data: repr(data[:20]))
+def test_a_greeting_that_makes_no_sense(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        Greeting.from_json(data)
+
+
+def test_a_greeting() -> None:
+    greeting = Greeting.of(Peer("abc", 12, "host"))
+    assert Greeting.from_json(greeting.to_json()) == greeting
+
+
+def test_an_entry_must_be_of_its_node_and_realm() -> None:
+    entry = Entry("lab", "laser", "i1", "n1")
+    assert checked_entry(entry, "lab", "n1") is entry
+    for realm, node in (("other", "n1"), ("lab", "n2")):
+        with pytest.raises(DecodeError, match="laser"):
+            checked_entry(entry, realm, node)
+
+
+def test_a_directory_counts_its_changes() -> None:
+    directory = Directory()
+    first, second = Entry("lab", "laser", "i1", "n1"), Entry("lab", "laser", "i2", "n1")
+    assert (directory.add(first), directory.add(second), directory.remove(first), directory.remove(first)) == (
+        1,
+        2,
+        3,
+        None,
+    )
+    fields = json.loads(directory.to_json())
+    assert fields["version"] == 3
+    assert [Entry.from_dict(item) for item in fields["entries"]] == [second]

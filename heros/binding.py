@@ -106,6 +106,7 @@ class Binding:
                 f"{self.endpoint(name)} did not reply within {timeout:g} s; whether it was carried out is unknown"
             ) from None
         except PeerLost as error:
+            self.node.stay_if_exiting()
             raise PeerLost(f"{self.endpoint(name)}: {error}; whether the call was carried out is unknown") from None
         if reply.fields[0] != _RESULT:
             return self.node.result(reply, self.endpoint(name))

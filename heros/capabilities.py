@@ -18,7 +18,7 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partialmethod, singledispatchmethod
+from functools import cached_property, partial, partialmethod, singledispatchmethod
 from types import MethodType, UnionType
 from typing import Any, ClassVar
 
@@ -358,15 +358,21 @@ if sys.version_info >= (3, 14):
     def _own_annotations(cls: type) -> dict[str, Any]:
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
 
-    def _signature(function: Callable[..., Any]) -> inspect.Signature:
-        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    _inspect_signature = partial(inspect.signature, annotation_format=annotationlib.Format.FORWARDREF)
 else:
 
     def _own_annotations(cls: type) -> dict[str, Any]:
         return inspect.get_annotations(cls)
 
-    def _signature(function: Callable[..., Any]) -> inspect.Signature:
-        return inspect.signature(function)
+    _inspect_signature = inspect.signature
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature, or None where Python cannot tell: some builtin functions and classes have none."""
+    try:
+        return _inspect_signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_offered(name: str, value: Any, excluded: Collection[str]) -> bool:
@@ -395,7 +401,8 @@ def _describe(name: str, value: Any, annotation: Any) -> Capability:
 
 
 def _property(name: str, getter: Callable[..., Any] | None, access: str) -> Capability:
-    annotation = inspect.Signature.empty if getter is None else _signature(getter).return_annotation
+    signature = None if getter is None else _signature(getter)
+    annotation = inspect.Signature.empty if signature is None else signature.return_annotation
     if _is_callable(annotation):
         return _anything_goes(name, _doc(getter))
     return AttributeCapability(name, type_to_str(annotation), access, _doc(getter))
@@ -405,9 +412,8 @@ def _method(name: str, function: Any, bound: bool) -> MethodCapability:
     """Describe ``function``; with ``bound`` its first positional parameter is filled in by Python."""
     if isinstance(function, partialmethod | singledispatchmethod):
         function = function.__get__(None, object)  # an ordinary function, with the signature that is left
-    try:
-        signature = _signature(function)
-    except (TypeError, ValueError):
+    signature = _signature(function)
+    if signature is None:
         return _anything_goes(name, _doc(function))
     parameters = list(signature.parameters.values())
     if bound and parameters and parameters[0].kind in _POSITIONAL:

@@ -70,6 +70,7 @@ class Node:
         self._connecting: dict[tuple[str, str, str], threading.Lock] = {}
         self._told: set[str] = set()
         self._closed = False
+        self._exiting = False
 
     # -- what there is ----------------------------------------------------------------------------------------
 
@@ -315,6 +316,12 @@ class Node:
             self._registry.close()
         self.workers.stop(timeout=0.2)
 
+    def stay_if_exiting(self) -> None:
+        """Not return while the interpreter ends. By then only daemon threads are left to be in a call, and a
+        ``PeerLost`` that this very end has caused would be nothing but a traceback in somebody's terminal."""
+        if self._exiting:
+            threading.Event().wait()
+
     def abandon(self) -> None:
         """In a forked child: close what was inherited, without a word to anybody."""
         self._closed = True
@@ -380,6 +387,7 @@ def shutdown() -> None:
 
 def _close_at_exit() -> None:
     if _node is not None:
+        _node._exiting = True
         _node.close()
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heros import node, select
 from heros.exceptions import HEROSError
 from heros.net import config
-
-if TYPE_CHECKING:
-    import zenoh
 
 __all__ = ["ZenohSessionManager", "session_manager"]
 
@@ -33,8 +30,8 @@ class ZenohSessionManager:
         if config_dict:
             config.update(config_dict)
 
-    def request_session(self, obj: object, realm: str = "heros") -> zenoh.Session:
-        """The session of ``realm``, which is opened if need be. ``obj`` counts as its user until it releases it.
+    def request_session(self, obj: object, realm: str = "heros") -> Any:
+        """The ``zenoh.Session`` of ``realm``, opened if need be. ``obj`` counts as its user until it releases it.
 
         Raises:
             HEROSError: the session cannot be opened, or ``HEROS_NET=off``.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import psutil
 
@@ -18,7 +19,7 @@ POLL_SECONDS: Final = 0.25
 class Host(PolledLocalDatasourceHERO):
     """This machine, as its operating system sees it."""
 
-    _observables: ClassVar[dict[str, dict[str, Any]]] = {
+    _observables: Mapping[str, Mapping[str, Any]] = {
         "cpu": {"boundaries": [[0, 90], [90, 100]]},
         "memory": {"unit": "GiB", "conversion": "x / 2**30"},
         "load": {},

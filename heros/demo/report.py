@@ -41,11 +41,12 @@ def show(console: Console, plain: Acquisition, slowed: Acquisition, readings: Se
     console.print(
         f"The camera published {_rate(plain):,.0f} frames/s, and {_rate(slowed):,.0f} frames/s with the slow reader "
         f"beside (x {ratio:.2f}). The longest publish took {longest:.1f} ms. "
-        f"{plain.skipped + slowed.skipped:,} frames were skipped because readers held the whole pool."
+        f"{plain.skipped + slowed.skipped:,} frames were skipped because readers held the whole pool.",
+        highlight=False,
     )
     found = problems([plain, slowed], readings)
     for problem in found:
-        console.print(f"[bold red]FAILED[/] {problem}", soft_wrap=True)
+        console.print(f"[bold red]FAILED[/] {problem}", soft_wrap=True, highlight=False)
     if not found:
         console.print("[bold green]OK[/] Every frame that arrived was intact; every other was reported as missed.")
     return not found

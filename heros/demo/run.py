@@ -23,6 +23,7 @@ __all__ = ["run"]
 
 START_SECONDS: Final = 20.0
 ANSWER_SECONDS: Final = 10.0
+SHORT_PATH: Final = 32
 EXPECTED_START_SECONDS: Final = 2.0
 EXPECTED_CALL_SECONDS: Final = 0.5
 
@@ -87,7 +88,7 @@ class Crew:
         self._realm = f"demo-{secrets.token_hex(4)}"
         self._endpoint = f"tcp/127.0.0.1:{_free_port()}"
         self._stack = ExitStack()
-        self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="heros-demo-")))
+        self._directory = Path(self._stack.enter_context(_temporary_directory()))
         self._children: list[Child] = []
 
     def __enter__(self) -> Crew:
@@ -143,6 +144,12 @@ def _network(connection: str, endpoint: str) -> str:
     none: dict[str, list[str]] = {"endpoints": []}
     endpoints = {"listen": none, "connect": none} | {connection: {"endpoints": [endpoint]}}
     return json.dumps({"mode": "peer", "scouting": {"multicast": {"enabled": False}}} | endpoints)
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """One whose path is short enough to hold a unix socket: where the usual place is deep, in /tmp."""
+    deep = len(tempfile.gettempdir()) > SHORT_PATH and os.path.isdir("/tmp")
+    return tempfile.TemporaryDirectory(prefix="heros-demo-", dir="/tmp" if deep else None)
 
 
 def _free_port() -> int:

@@ -10,13 +10,13 @@ Rules
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from heros.exceptions import HEROSError, RemoteTransportError
+from heros.net import engine
 from heros.net.config import session_config
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ log = logging.getLogger("heros.net")
 _T = TypeVar("_T")
 
 CLOSE_SECONDS: Final = 1.0
+_DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 
 OnSample: TypeAlias = Callable[[str, bytes, "bytes | None"], None]
 """Key, payload, attachment."""
@@ -98,8 +99,7 @@ class Bus:
         Raises:
             HEROSError: the configuration is not valid, or an endpoint cannot be listened on.
         """
-        import zenoh
-
+        zenoh = engine.load()
         config = session_config(realm)
         try:
             self._session = zenoh.open(config)
@@ -143,13 +143,21 @@ class Bus:
 
     def subscribe(self, key: str, on_sample: OnSample) -> Declared:
         def callback(sample: zenoh.Sample) -> None:
-            attachment = sample.attachment
-            _guarded(
-                on_sample,
-                str(sample.key_expr),
-                sample.payload.to_bytes(),
-                None if attachment is None else attachment.to_bytes(),
-            )
+            thread = threading.get_ident()
+            nested = thread in _inside
+            _inside.add(thread)
+            try:
+                attachment = sample.attachment
+                on_sample(
+                    str(sample.key_expr),
+                    sample.payload.to_bytes(),
+                    None if attachment is None else attachment.to_bytes(),
+                )
+            except Exception:
+                log.exception(_DEFECT)
+            finally:
+                if not nested:
+                    _inside.discard(thread)
 
         declared: Declared = self._declare(self.session.declare_subscriber, key, self._direct(callback))
         return self._keep(declared)
@@ -277,7 +285,7 @@ class Bus:
 
     def _immortalize(self, session: zenoh.Session) -> None:
         for kept in (session, *self._kept):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+            engine.immortalize(kept)
 
 
 def _close(session: Any) -> None:
@@ -294,7 +302,7 @@ def _guarded(callback: Callable[..., object], *arguments: object) -> None:
     try:
         callback(*arguments)
     except Exception:
-        log.exception("Receiving from the network failed; this is a defect of heros, please report it")
+        log.exception(_DEFECT)
     finally:
         if not nested:
             _inside.discard(thread)

@@ -23,8 +23,8 @@ from typing import ClassVar, Final
 from heros import limits, wire
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
 from heros.net.end import End, Network
-from heros.net.packets import BATCH_BYTES, CLIENT, Body, Kind
-from heros.transport import Buffer, Channel, OnReply, Peer, Receiver, Reply
+from heros.net.packets import BATCH_BYTES, CLIENT, Kind
+from heros.transport import Buffer, Channel, OnReply, Peer, Receiver, Reply, buffer_nbytes
 from heros.workers import Timer
 
 __all__ = ["NetChannel"]
@@ -175,10 +175,12 @@ class NetChannel(End):
         return ident
 
     def _send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer]) -> None:
-        body = Body(header, buffers)
         outbox = self._outbox
-        may_wait = body.nbytes <= BATCH_BYTES and outbox.sent - self._read <= UNREAD_BYTES - body.nbytes
-        outbox.send(frame, body, may_wait)
+        nbytes = len(header)
+        for buffer in buffers:
+            nbytes += buffer_nbytes(buffer)
+        may_wait = nbytes <= BATCH_BYTES and outbox.sent - self._read + nbytes <= UNREAD_BYTES
+        outbox.send(frame, header, buffers, may_wait)
 
     def _check_open(self) -> None:
         if self._reason is not None:

@@ -11,12 +11,10 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from heros.exceptions import HEROSError
-
-if TYPE_CHECKING:
-    import zenoh
+from heros.net import engine
 
 __all__ = ["generate_multicast_address", "session_config", "update"]
 
@@ -53,14 +51,13 @@ def generate_multicast_address(realm: str) -> str:
     return str(ipaddress.IPv4Address(first + digest % (last - first + 1)))
 
 
-def session_config(realm: str) -> zenoh.Config:
-    """The configuration for the session of ``realm``. Imports zenoh.
+def session_config(realm: str) -> Any:
+    """The configuration (a ``zenoh.Config``) for the session of ``realm``.
 
     Raises:
         HEROSError: ``HEROS_ZENOH_CONFIG`` or a value given to :func:`update` is not valid.
     """
-    import zenoh
-
+    zenoh = engine.load()
     text = os.environ.get("HEROS_ZENOH_CONFIG", "").strip()
     plain = zenoh.Config()
     if text:

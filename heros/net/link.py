@@ -10,7 +10,7 @@ from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net.end import End
 from heros.net.outbox import Staged
 from heros.net.packets import SERVER, Body
-from heros.transport import Buffer, Link, Payload
+from heros.transport import Buffer, Link, Payload, buffer_nbytes
 
 __all__ = ["NetLink"]
 
@@ -31,13 +31,12 @@ class NetLink(End):
     def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
         if self.closed:
             return
-        body = Body(header, buffers)
         backlog = self._outbox.backlog
-        if backlog and backlog + body.nbytes > limits.NET_REPLY_BACKLOG_BYTES:
+        if backlog and backlog + len(header) + sum(map(buffer_nbytes, buffers)) > limits.NET_REPLY_BACKLOG_BYTES:
             self.close(f"{backlog} bytes of replies wait for {self.name}, which does not read them")
             return
         frame = wire.FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
-        self._outbox.send(frame, body, may_wait=True)
+        self._outbox.send(frame, header, buffers, may_wait=True)
 
     def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
         if self.closed:

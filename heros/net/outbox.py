@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from heros import wire
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
-from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, entry, head
+from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, entry
+from heros.transport import Buffer
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]
@@ -95,31 +97,59 @@ class Outbox:
 
     # -- any thread -------------------------------------------------------------------------------------------
 
-    def send(self, frame: bytes, body: Body, may_wait: bool) -> None:
-        """Send a frame; the body's buffers are free afterwards. Without ``may_wait`` it never blocks."""
-        if may_wait and not self._queue and not in_callback() and self._busy.acquire(False):
+    def send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer], may_wait: bool) -> None:
+        """Send a frame; its buffers are free afterwards. Without ``may_wait`` it never blocks.
+
+        Raises:
+            EncodeError: it is too large.
+        """
+        if not buffers and len(header) <= BATCH_BYTES:
+            self._send_small(entry(frame, header), may_wait)
+            return
+        body = Body(header, buffers)
+        if body.nbytes <= BATCH_BYTES:
+            self._send_small(entry(frame, body.joined()), may_wait)
+        elif not may_wait or not self._begin():
+            self.enqueue(frame, Staged.copy(body, self._share))
+        else:
             try:
-                if body.nbytes <= BATCH_BYTES:
-                    self._send_batch([entry(frame, body.joined())])
-                else:
-                    self._send_large(frame, body.nbytes, body.pieces())
+                self._send_large(frame, body.nbytes, body.pieces())
             except RemoteTransportError as error:
                 self._fail(error)
             finally:
-                self._busy.release()
-            if self._queue:
-                self._wake()
-        else:
-            self.enqueue(frame, Staged.copy(body, self._share))
+                self._end_turn()
+
+    def _send_small(self, small: bytes, may_wait: bool) -> None:
+        if not may_wait or not self._begin():
+            self._append(_Queued(len(small), small, b"", (), 0))
+            return
+        try:
+            self._send_batch([small])
+        except RemoteTransportError as error:
+            self._fail(error)
+        finally:
+            self._end_turn()
+
+    def _begin(self) -> bool:
+        """Whether this thread may send now; it then holds _busy."""
+        return not self._queue and not in_callback() and self._busy.acquire(False)
+
+    def _end_turn(self) -> None:
+        self._busy.release()
+        if self._queue:
+            self._wake()
 
     def enqueue(self, frame: bytes, body: Staged) -> None:
         """Have a worker send a frame. Never blocks."""
-        small = None if body.small is None else entry(frame, body.small)
-        self._append(_Queued(body.nbytes + SENT_OVERHEAD, small, frame, body.pieces, 0))
+        if body.small is not None:
+            small = entry(frame, body.small)
+            self._append(_Queued(len(small), small, b"", (), 0))
+        else:
+            self._append(_Queued(body.nbytes, None, frame, body.pieces, 0))
 
     def control(self, kind: Kind) -> None:
         """Have a worker send a PING or a PONG, after all that is queued. Never blocks."""
-        self._append(_Queued(SENT_OVERHEAD, None, b"", (), kind))
+        self._append(_Queued(HEAD.size, None, b"", (), kind))
 
     def close(self) -> None:
         """Forget what is queued."""
@@ -146,9 +176,7 @@ class Outbox:
         except RemoteTransportError as error:
             self._fail(error)
         finally:
-            self._busy.release()
-        if self._queue:
-            self._wake()
+            self._end_turn()
 
     def _send_queued(self) -> None:
         batch: list[bytes] = []
@@ -175,7 +203,7 @@ class Outbox:
             if queued.control:
                 self._send_packet(queued.control)
             else:
-                self._send_large(queued.frame, queued.nbytes - SENT_OVERHEAD, queued.pieces)
+                self._send_large(queued.frame, queued.nbytes, queued.pieces)
             self._settle(queued.nbytes + taken)
             taken = 0
         if batch:
@@ -188,7 +216,7 @@ class Outbox:
 
     def _next(self, kind: int, total: int = 0) -> bytes:
         self._sequence += 1
-        return head(kind, self._end, self._channel, self._sequence, total)
+        return HEAD.pack(kind, self._end, wire.PROTOCOL, 0, self._channel, self._sequence, total)
 
     def _send_packet(self, kind: int) -> None:
         self._put(self._next(kind))

@@ -219,8 +219,7 @@ def split_entries(data: bytes) -> list[ReceivedFrame]:
         if length > end - start:
             raise DecodeError(f"a packet of {end} bytes declares a frame of {length} bytes at {start}")
         fields: wire.Fields = tuple(numbers)  # the nine of wire.FRAME
-        header, buffers = split_body(fields, view[start : start + length])
-        frames.append((fields, header, buffers))
+        frames.append((fields, *split_body(fields, view[start : start + length])))
         position = start + length + -length % ALIGNMENT
     return frames
 

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from heros import limits, wire
 from heros.entry import Entry
@@ -48,7 +48,8 @@ __all__ = ["NetNode"]
 
 log = logging.getLogger("heros.net")
 
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS: Final = 1.0
+_FRAMES: Final = int(Kind.FRAMES)
 
 
 class _Attempt:
@@ -243,6 +244,12 @@ class NetNode:
 
     def _on_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
         sender = keys.last_chunk(key)
+        if attachment is None and len(payload) >= HEAD.size:
+            kind, here, _, _, channel, sequence, _ = HEAD.unpack_from(payload)
+            if kind == _FRAMES:
+                end = self._ends.get((sender, channel, here))
+                if end is not None and end.inbox.take_frames(sequence, payload):
+                    return
         try:
             packet = parse(payload, attachment)
             if packet.kind < Kind.FRAMES:

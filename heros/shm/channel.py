@@ -29,6 +29,7 @@ from heros import limits
 from heros.exceptions import CallTimeout, DecodeError, PeerLost
 from heros.shm import layout
 from heros.shm.arena import Arena, process_arena
+from heros.shm.doorbell import CLOSED
 from heros.shm.endpoint import Endpoint, Outbox
 from heros.shm.handshake import Agreement, open_channel
 from heros.shm.lead import Lead, Spin, SpinGroup
@@ -422,7 +423,8 @@ class ShmChannel(Endpoint):
             with suppress(KeyError):  # a caller has left by itself
                 self._settle(self._pending.popitem()[1], PeerLost(str(reason)))
         self._events.stop()
-        self._requests.clear()
+        self._requests.close()
+        self._reply_bell = CLOSED
         self._close_descriptors()
         self._receiver.closed(self, reason)
 

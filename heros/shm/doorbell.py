@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import Final
 
-__all__ = ["Doorbell"]
+__all__ = ["CLOSED", "Doorbell"]
 
 
 class Doorbell:
@@ -39,3 +40,7 @@ class Doorbell:
     def __del__(self) -> None:
         with suppress(OSError, AttributeError):
             self.abandon()
+
+
+CLOSED: Final = Doorbell(-1)
+"""Rings for nobody."""

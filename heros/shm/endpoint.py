@@ -75,6 +75,10 @@ def abandon_all() -> None:
     _open.clear()
 
 
+def _nothing(*_: object) -> None:
+    """What is called in place of a method of an endpoint that has ended."""
+
+
 class Outbox:
     """The writing end of a ring, shared by the threads of this process; with it travel the leases that go back.
 
@@ -134,11 +138,12 @@ class Outbox:
         if again:
             self._workers.call_later(_RETRY, self.flush)
 
-    def clear(self) -> None:
-        """Forget what waits."""
+    def close(self) -> None:
+        """Forget what waits, and the doorbell."""
         with self._lock:
             self._queue.clear()
             self._queued_bytes = 0
+            self._bell = _nothing
 
     @property
     def drained(self) -> bool:
@@ -328,9 +333,12 @@ class Endpoint:
         raise NotImplementedError
 
     def _close_descriptors(self) -> None:
+        """Undo what ``__init__`` has done. What refers back to this endpoint is cut off, so that its memory and its
+        doorbells go when the last thread has left it, and not at some later garbage collection."""
         forget(self)
-        self._lent.drop_all()
-        self._borrowed.segments.clear()
+        self._lent.close()
+        self._borrowed.close()
+        self._bells.clear()
         timer = self._timer
         if timer is not None:
             timer.cancel()

@@ -40,6 +40,10 @@ _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
 
 
+def _nothing(*_: object) -> None:
+    """What is called in place of a method of a reader that has ended."""
+
+
 class Spin:
     """A budget for spinning that adapts: whole after a hit, half after each miss, never below a sixteenth."""
 
@@ -156,21 +160,20 @@ class Lead:
         """Whether the calling thread holds the lead."""
         return self._owner == threading.get_ident()
 
-    def stop(self) -> bool:
-        """Wait for the lead, take what is left, and read no more. False if it was stopped already."""
+    def stop(self) -> None:
+        """Wait for the lead, take what is left, and read no more."""
         with self._lock:
-            if self._stopped:
-                return False
-            self._stopped = True
             self._group.remove(self)
-            try:
-                while (item := self.ring.read()) is not None:
-                    task = self._receive(*item)
-                    if task is not None:
-                        self._workers.post(task)
-            except DecodeError as error:
-                self._failed(error)
-        return True
+            if not self._stopped:
+                self._stopped = True
+                try:
+                    while (item := self.ring.read()) is not None:
+                        task = self._receive(*item)
+                        if task is not None:
+                            self._workers.post(task)
+                except DecodeError as error:
+                    self._failed(error)
+            self._receive = self._ring_kick = self._failed = _nothing
 
     def _leave(self) -> None:
         self._owner = 0

@@ -28,6 +28,14 @@ class NoRoom(Exception):
     """The peer has to read first: its socket is full."""
 
 
+def _refuse(*_: object) -> None:
+    raise NoRoom
+
+
+def _nothing() -> None:
+    """There is nothing to fetch any more."""
+
+
 class Lent:
     """What this end has lent. Thread-safe.
 
@@ -94,11 +102,13 @@ class Lent:
                     if not self._of_pool[number]:
                         del self._of_pool[number]
 
-    def drop_all(self) -> None:
-        """The peer is gone: it holds nothing any more."""
+    def close(self) -> None:
+        """The peer is gone: it holds nothing any more, and nothing is lent to it from now on."""
         with self._lock:
+            self._announce = self._retire = _refuse
             loans, self.loans = self.loans, {}
             self._of_pool.clear()
+            self._announced.clear()
             self.nbytes = 0
         loans.clear()
 
@@ -131,6 +141,11 @@ class Borrowed:
     def outstanding(self) -> bool:
         """Whether a lease has not been given back yet."""
         return self.borrowed != self.given_back
+
+    def close(self) -> None:
+        """The peer is gone. What was borrowed stays valid for as long as it is used."""
+        self.segments.clear()
+        self._fetch = self._in_use = _nothing
 
     def announced(self, number: int, segment: Segment) -> None:
         """The peer hands over a segment. Raises ``DecodeError``."""

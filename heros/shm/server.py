@@ -14,6 +14,7 @@ from heros import limits
 from heros.exceptions import DecodeError, PeerLost, RemoteTransportError
 from heros.shm import layout
 from heros.shm.arena import Arena, Loan, process_arena
+from heros.shm.doorbell import CLOSED
 from heros.shm.endpoint import Endpoint, Outbox, forget, remember
 from heros.shm.handshake import Agreement, Greeting
 from heros.shm.lead import Lead, SpinGroup
@@ -158,8 +159,10 @@ class ShmLink(Endpoint):
         reason = self._lost
         assert reason is not None
         self._requests.stop()
-        self._replies.clear()
+        self._replies.close()
+        self._events.close()
         self._workers.unwatch(self._request_bell.fd)
+        self._request_bell = CLOSED
         self._close_descriptors()
         self._ended(self)
         self._receiver.closed(self, reason)
@@ -253,6 +256,8 @@ class ShmServer:
     def _advance(self, fd: int, greeting: Greeting) -> None:
         """A client in its handshake has sent something."""
         with greeting.lock:
+            if not self._greets(fd, greeting):
+                return  # another worker was told of the same message, and has taken it
             try:
                 while (agreement := greeting.advance()) is None:
                     pass
@@ -272,6 +277,11 @@ class ShmServer:
         link.start()
         if closed:
             link.close("this node is closing")
+
+    def _greets(self, fd: int, greeting: Greeting) -> bool:
+        with self._lock:
+            entry = self._greetings.get(fd)
+            return entry is not None and entry[1] is greeting
 
     def _forget(self, fd: int, greeting: Greeting | None = None, close: bool = False) -> bool:
         """End a handshake; False when it has ended already."""

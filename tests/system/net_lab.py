@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
@@ -41,10 +40,3 @@ class Lab:
         self.node.close()
         for process in self.processes:
             process.end()
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    laboratory = Lab(monkeypatch)
-    yield laboratory
-    laboratory.close()

@@ -120,7 +120,8 @@ class Server:
 class Client:
     """The receiver of client ends: keeps what arrives."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: bool = True) -> None:
+        self.check = check
         self.frames: list[tuple[Fields, bytes, int]] = []
         self.ends: list[BaseException] = []
         self.done = threading.Event()
@@ -128,7 +129,7 @@ class Client:
     def receive(
         self, source: Channel | Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
     ) -> Task | None:
-        self.frames.append((fields, bytes(header), checksum(buffers)))
+        self.frames.append((fields, bytes(header), checksum(buffers) if self.check else 0))
         if fields[0] == Kind.END:
             self.done.set()
         return None

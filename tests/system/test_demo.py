@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,13 @@ import pytest
 from heros.version import __version__
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def directory():
+    """A temporary directory whose path is short, as that of a unix socket must be."""
+    with tempfile.TemporaryDirectory(prefix="h-") as path:
+        yield Path(path)
 
 
 def start(directory, *arguments):
@@ -44,8 +52,8 @@ def number(text):
     return float(text.replace(",", ""))
 
 
-def test_demo(tmp_path):
-    code, output, errors = run(tmp_path, "demo", "--seconds", "2")
+def test_demo(directory):
+    code, output, errors = run(directory, "demo", "--seconds", "2")
     assert code == 0, output + errors
     table = rows(output)
     assert {reader: row[0] for reader, row in table.items()} == {"local": "shm", "remote": "net", "slow": "shm"}
@@ -58,7 +66,7 @@ def test_demo(tmp_path):
     assert number(table["slow"][5]) > 0, "the slow reader must have missed frames"
     assert "OK" in output
     assert errors == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(directory.iterdir()) == []
 
 
 def begun(directory):
@@ -77,18 +85,18 @@ def check_nothing_is_left(directory, children):
     assert list(directory.iterdir()) == []
 
 
-def test_ctrl_c(tmp_path):
-    process, children = begun(tmp_path)
+def test_ctrl_c(directory):
+    process, children = begun(directory)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.strip() == "Aborted!"
-    check_nothing_is_left(tmp_path, children)
+    check_nothing_is_left(directory, children)
 
 
 @pytest.mark.parametrize(("module", "name"), [("heros.demo.acquire", "acquisition"), ("heros.demo.follow", "reader")])
-def test_a_process_that_dies(tmp_path, module, name):
-    process, children = begun(tmp_path)
+def test_a_process_that_dies(directory, module, name):
+    process, children = begun(directory)
     victim = next(child for child in children if module in child.cmdline())
     victim.kill()
     _, errors = process.communicate()
@@ -96,18 +104,18 @@ def test_a_process_that_dies(tmp_path, module, name):
     assert f"pid {victim.pid}" in errors
     assert name in errors
     assert f"exit code is {-signal.SIGKILL}" in errors
-    check_nothing_is_left(tmp_path, children)
+    check_nothing_is_left(directory, children)
 
 
-def test_version(tmp_path):
-    code, output, _ = run(tmp_path, "--version")
+def test_version(directory):
+    code, output, _ = run(directory, "--version")
     assert code == 0
     assert output.strip() == f"heros, version {__version__}"
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--seconds", "100"], ["demo", "now"], ["nothing"]])
-def test_wrong_usage_is_told_without_a_traceback(tmp_path, arguments):
-    code, _, errors = run(tmp_path, *arguments)
+def test_wrong_usage_is_told_without_a_traceback(directory, arguments):
+    code, _, errors = run(directory, *arguments)
     assert code == 2
     assert "Error:" in errors
     assert "Traceback" not in errors

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +24,7 @@ from heros.net.packets import Kind as PacketKind
 from heros.net.packets import head
 from heros.transport import Payload, Reply
 from heros.wire import Kind
-from tests.system.net_lab import Lab, lab  # noqa: F401  # a fixture
+from tests.system.net_lab import Lab
 from tests.system.net_peer import (
     ADD,
     CHECKSUM,
@@ -42,6 +43,13 @@ from tests.system.net_peer import (
 )
 
 pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    laboratory = Lab(monkeypatch)
+    yield laboratory
+    laboratory.close()
 
 
 def add(channel: Any, first: int = 2, second: int = 3, timeout: float | None = 30.0) -> int:

@@ -216,6 +216,30 @@ def test_an_override_decides_about_its_marks() -> None:
     assert [capability.name for capability in collect(Child)] == ["hidden"]
 
 
+def test_what_has_its_object_already_loses_no_parameter() -> None:
+    class Lent:
+        bound = Device.of_class
+
+        def anything(*args: int) -> None: ...
+
+    assert [str(capability.signature()) for capability in collect(Lent)] == [  # type: ignore[attr-defined]
+        "(*args: 'int')",
+        "(x: 'int')",
+    ]
+
+
+def test_what_has_no_signature_is_described_all_the_same() -> None:
+    class Odd:
+        a = property(min)
+        b = property(fset=lambda self, value: None)
+        c = min
+        d = type
+
+    a, b, c, d = collect(Odd)
+    assert (a, b) == (AttributeCapability("a", UNDEFINED, "r", inspect.getdoc(min)), AttributeCapability("b"))
+    assert [str(method.signature()) for method in (c, d)] == ["(*args, **kwargs)"] * 2  # type: ignore[attr-defined]
+
+
 def test_slots_are_attributes() -> None:
     class Slotted:
         __slots__ = ("x",)

@@ -130,7 +130,8 @@ scalars = st.one_of(
     st.builds(lambda a: ipaddress.ip_network(a), st.ip_addresses()),
     st.builds(lambda a: ipaddress.ip_interface(a), st.ip_addresses()),
 )
-hashable = scalars.filter(lambda value: not (isinstance(value, Decimal) and value.is_snan()))
+hashable = scalars.filter(lambda value: not (value.is_nan() if isinstance(value, Decimal) else value != value))
+"""Without nan, which is no key that one could find again."""
 keys = hashable | st.tuples(hashable, st.tuples(hashable)) | st.frozensets(hashable, max_size=3)
 values = st.recursive(
     scalars | st.binary(max_size=20).map(bytearray),
@@ -730,8 +731,7 @@ def test_the_timestamp_of_msgpack_is_understood() -> None:
     )
 
 
-def nested_sets(depth: int) -> bytes:
-    header = b"\x90"
+def nested_sets(depth: int, header: bytes = b"\x90") -> bytes:
     for _ in range(depth):
         header = b"\x91" + msgpack.packb(msgpack.ExtType(7, header))
     return header
@@ -748,7 +748,7 @@ def sets_of_keys(depth: int) -> bytes:
 HOSTILE = {
     "arrays that declare what is not there": b"\xdd\x00\x00\x20\x00" * 1000 + bytes(5000),
     "the same in the payload of a set": packed(6, b"\xdd\x00\x00\x20\x00" * 1000 + bytes(5000)),
-    "the same in sets in sets": nested_sets(30).replace(b"\x90", b"\x90") + bytes(0),
+    "the same in sets in sets": nested_sets(30, b"\xdd\x00\x00\x20\x00" * 1000 + bytes(5000)),
     "short arrays that declare what is not there": b"\xdc\x60\x00" * 1020 + bytes(30_000),
     "maps": b"\xdf\x00\x00\x60\x00" * 1000 + bytes(30_000),
     "empty lists": b"\xdc\xff\xff" + b"\x90" * 65_535 + b"\x01",

@@ -91,9 +91,9 @@ def test_frames_arrive_whole_and_in_order(workers: Workers, may_wait: bool) -> N
     random.Random(1).shuffle(order)
     for ident, size in enumerate(order):
         buffer = np.full(size, ident, np.uint8)
-        outbox.send(frame(ident, b"h", 1), Body(b"h", [buffer]), may_wait)
+        outbox.send(frame(ident, b"h", 1), b"h", [buffer], may_wait)
         buffer[:] = 255  # it is the caller's again
-    outbox.send(frame(len(order), b"", 0), Body(b"", ()), may_wait)
+    outbox.send(frame(len(order), b"", 0), b"", (), may_wait)
     wait_for(lambda: outbox.backlog == 0)
     sink.feed(wire_.packets)
     expected = [(ident, b"h", [bytes([ident]) * size]) for ident, size in enumerate(order)]
@@ -105,7 +105,7 @@ def test_small_frames_that_wait_share_packets(workers: Workers) -> None:
     outbox = outbox_to(wire_, workers)
     wire_.open.clear()
     for ident in range(1000):
-        outbox.send(frame(ident, b"0123456789", 0), Body(b"0123456789", ()), may_wait=False)
+        outbox.send(frame(ident, b"0123456789", 0), b"0123456789", (), may_wait=False)
     assert outbox.backlog > 10_000
     wire_.open.set()
     wait_for(lambda: outbox.backlog == 0)
@@ -118,11 +118,11 @@ def test_nobody_waits_behind_a_sender_that_is_blocked(workers: Workers) -> None:
     wire_, sink = Wire(), Sink(workers)
     outbox = outbox_to(wire_, workers)
     wire_.open.clear()
-    blocked = threading.Thread(target=outbox.send, args=(frame(0, b"", 0), Body(b"", ()), True))
+    blocked = threading.Thread(target=outbox.send, args=(frame(0, b"", 0), b"", (), True))
     blocked.start()
     wait_for(lambda: outbox._busy.locked())
     for ident in range(1, 20):
-        outbox.send(frame(ident, b"", 0), Body(b"", ()), may_wait=True)
+        outbox.send(frame(ident, b"", 0), b"", (), may_wait=True)
     wire_.open.set()
     blocked.join()
     wait_for(lambda: outbox.backlog == 0 and len(wire_.packets) >= 2)
@@ -136,7 +136,7 @@ def test_many_threads_lose_and_double_nothing(workers: Workers) -> None:
 
     def work(thread: int) -> None:
         for number in range(300):
-            outbox.send(frame(thread * 1000 + number, b"x", 0), Body(b"x", ()), may_wait=number % 3 != 0)
+            outbox.send(frame(thread * 1000 + number, b"x", 0), b"x", (), may_wait=number % 3 != 0)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -156,8 +156,8 @@ def test_a_failure_is_told_and_ends_the_outbox(workers: Workers) -> None:
     wire_, errors = Wire(), []
     outbox = outbox_to(wire_, workers, errors.append)
     wire_.error = RemoteTransportError("gone")
-    outbox.send(frame(1, b"", 0), Body(b"", ()), may_wait=True)
-    outbox.send(frame(2, b"", 0), Body(b"", ()), may_wait=False)
+    outbox.send(frame(1, b"", 0), b"", (), may_wait=True)
+    outbox.send(frame(2, b"", 0), b"", (), may_wait=False)
     assert errors == [wire_.error]
 
 
@@ -180,7 +180,7 @@ def numbered(count: int, workers: Workers) -> list[tuple[Any, bytes | None]]:
     wire_ = Wire()
     outbox = outbox_to(wire_, workers)
     for ident in range(count):
-        outbox.send(frame(ident, b"", 0), Body(b"", ()), may_wait=True)
+        outbox.send(frame(ident, b"", 0), b"", (), may_wait=True)
     return wire_.packets
 
 
@@ -247,7 +247,7 @@ def test_garbage_is_logged_once_and_the_next_message_works(workers: Workers, cap
     wire_ = Wire()
     outbox = outbox_to(wire_, workers)
     outbox._sequence = 9
-    outbox.send(frame(5, b"good", 0), Body(b"good", ()), may_wait=True)
+    outbox.send(frame(5, b"good", 0), b"good", (), may_wait=True)
     sink.feed(wire_.packets)
     assert sink.frames == [(5, b"good", [])]
     assert len([record for record in caplog.records if record.name == "heros.net"]) == 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from heros.capabilities import Capability
 from heros.transport import Buffer, Channel, Link, Task, Transport
 from heros.wire import Fields
 
@@ -63,5 +64,5 @@ class Bound:
     implements: frozenset[str]
     tags: frozenset[str]
     extra_metadata: dict[str, str]
-    capabilities: tuple[dict[str, Any], ...]
+    capabilities: tuple[Capability, ...]
     members: dict[str, int]

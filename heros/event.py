@@ -317,7 +317,7 @@ def event(
 
 
 def _make_event(func: Callable[..., Any], reliable: bool, keep: int) -> EventDescriptor:
-    if not callable(func) or not hasattr(func, "__name__"):
+    if not hasattr(func, "__name__"):
         raise TypeError(f"@event decorates a method; {func!r} is none")
     if keep < 0:
         raise ValueError(f"@event(keep={keep}): keep is a number of values, 0 or more")

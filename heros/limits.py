@@ -81,8 +81,9 @@ CALLBACK_QUEUE = 256
 NET_FRAME_BYTES = 4 * GIB
 """Bytes of one message on the network: it must fit into the receiver's memory whole."""
 
-NET_BACKLOG_BYTES = 64 * MIB
-"""Samples that wait to be sent to one peer; beyond, ``publish`` says that there is no room."""
+NET_BACKLOG_BYTES = 16 * MIB
+"""Samples that wait to be sent to one peer; beyond, ``publish`` says that there is no room. Enough to keep any network
+busy; more would only cost fresh memory."""
 
 NET_REPLY_BACKLOG_BYTES = 1 * GIB
 """Replies that wait for one peer which does not read them; beyond, it is disconnected."""

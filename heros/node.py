@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 import heros.shm
 from heros import inproc, limits, select
 from heros.bound import Bound, Inbox
+from heros.capabilities import from_list
 from heros.dispatch import Dispatcher, Exported
 from heros.entry import Entry, check_name
 from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, NameInUse, RemoteTransportError
@@ -220,7 +221,7 @@ class Node:
         channel, inbox = self._channel(transport, entry)
         description = self.call_node(channel, NodeMember.BIND, [entry.realm, entry.name, entry.instance])
         try:
-            capabilities = tuple(description["capabilities"])
+            capabilities = tuple(from_list(description["capabilities"]))
             return Bound(
                 channel=channel,
                 inbox=inbox,
@@ -232,7 +233,7 @@ class Node:
                 tags=frozenset(description["tags"]),
                 extra_metadata=dict(description["extra_metadata"]),
                 capabilities=capabilities,
-                members={capability["name"]: index for index, capability in enumerate(capabilities)},
+                members={capability.name: index for index, capability in enumerate(capabilities)},
             )
         except (LookupError, TypeError, ValueError) as error:
             raise RemoteTransportError(f"the description of HERO {entry.name} makes no sense: {error!r}") from None

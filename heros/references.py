@@ -28,32 +28,32 @@ class UnserializableRemoteObject:
     It can be handed back: as an argument of a call to its owner it becomes the object itself.
 
     Attributes:
-        type_name: full name of the object's class.
-        object_id: the owner's number for it.
+        type: full name of the object's class.
+        id: the owner's number for it.
         representation: what ``str`` of it gave at the owner.
     """
 
-    __slots__ = ("_node_id", "object_id", "representation", "type_name")
+    __slots__ = ("_node_id", "id", "representation", "type")
 
-    def __init__(self, node_id: str, object_id: int, type_name: str, representation: str) -> None:
-        self._node_id = node_id
-        self.object_id = object_id
-        self.type_name = type_name
+    def __init__(self, type: str, id: int, representation: str, node_id: str = "") -> None:
+        self.type = type
+        self.id = id
         self.representation = representation
+        self._node_id = node_id
 
     def __repr__(self) -> str:
-        return f"<UnserializableRemoteObject {self.type_name}: {self.representation}>"
+        return f"<UnserializableRemoteObject {self.type}: {self.representation}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UnserializableRemoteObject):
             return NotImplemented
-        return (self._node_id, self.object_id) == (other._node_id, other.object_id)
+        return (self._node_id, self.id) == (other._node_id, other.id)
 
     def __hash__(self) -> int:
-        return hash((self._node_id, self.object_id))
+        return hash((self._node_id, self.id))
 
     def reference(self) -> ObjectReference:
-        return ObjectReference(self._node_id, self.object_id, self.type_name, self.representation)
+        return ObjectReference(self._node_id, self.id, self.type, self.representation)
 
 
 class WeakObjects:
@@ -86,7 +86,8 @@ class WeakObjects:
             ReferenceError: it was ours, and is gone.
         """
         if reference.node_id != self._node_id:
-            return UnserializableRemoteObject(*reference)
+            node_id, object_id, type_name, representation = reference
+            return UnserializableRemoteObject(type_name, object_id, representation, node_id)
         value = self._objects.get(reference.object_id)
         if value is None or f"{type(value).__module__}.{type(value).__qualname__}" != reference.type_name:
             raise ReferenceError(

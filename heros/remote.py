@@ -123,7 +123,7 @@ class RemoteHERO(HEROPeer):
         self._hero_tags = set(bound.tags)
         self._hero_implements = set(bound.implements)
         self._hero_extra_metadata = dict(bound.extra_metadata)
-        self._remote_capabilities = [Capability.from_dict(each) for each in bound.capabilities]
+        self._remote_capabilities = bound.capabilities
         self._remote_class = bound.class_name
         for capability in self._remote_capabilities:
             self._mirror(capability)

@@ -319,10 +319,8 @@ class Workers:
                     self._threads.discard(me)
                     last = not self._threads
                     break
-            handler = self._handlers.get(ready)
-            if handler is not None:
-                run_task(handler)
-            if self._run_due() or handler is not None:
+            handled = self._handle(ready)
+            if self._run_due() or handled:
                 idle_since = time.monotonic()
             with self._lock:
                 self._waiting += 1
@@ -336,6 +334,14 @@ class Workers:
         if self._tasks or self._stopped:
             return -1, False
         return self._waiter.wait(self._patience(me, idle_since))
+
+    def _handle(self, fd: int) -> bool:
+        """Run the handler of ``fd``, if any. (On its own: a waiting thread must not keep the handler alive.)"""
+        handler = self._handlers.get(fd)
+        if handler is None:
+            return False
+        run_task(handler)
+        return True
 
     def _run_due(self) -> bool:
         """Run what is due, until nothing is; whether there was anything."""

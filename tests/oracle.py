@@ -85,7 +85,7 @@ class Oracle:
             who = "this process" if pid == os.getpid() else f"process {pid}"
             for what, count in sorted((holdings(pid) - before).items()):
                 lines.append(f"{who}: {count} more of {what} than the {before[what]} before")
-        lines.extend(sorted((_files(self._directories) - self._files)))
+        lines.extend(sorted(_files(self._directories) - self._files))
         return lines
 
     def check(self, deadline: float = 5.0) -> None:

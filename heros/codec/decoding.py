@@ -83,8 +83,9 @@ class _Decoder:
         return value
 
     def unpack(self, data: bytes) -> Any:
-        if len(data) > _SHORT:
-            _check_counts(data)
+        if len(data) <= _SHORT and self.make_dict is None:
+            return unpackb(data, ext_hook=self.extension, strict_map_key=False, timestamp=3)
+        _check_counts(data)
         most = min(len(data), limits.MAX_ITEMS)
         return unpackb(
             data,
@@ -108,12 +109,12 @@ class _Decoder:
         return items
 
     def extension(self, code: int, payload: bytes) -> object:
-        plain = _PLAIN_READERS.get(code)
-        if plain is not None:
-            return plain(payload)
         reader = _READERS.get(code)
         if reader is not None:
             return reader(self, payload)
+        plain = _PLAIN_READERS.get(code)
+        if plain is not None:
+            return plain(payload)
         raise DecodeError(f"unknown extension {code}: the sender's heros is newer, or this is no message of heros")
 
     def take(self, index: int) -> Buffer:
@@ -165,11 +166,11 @@ def _read_array(decoder: _Decoder, payload: bytes) -> NDArray[Any]:
     shape = layout.SHAPES[axes].unpack_from(payload, 4)
     dtype = dtypes.parse(payload[4 + 8 * axes :])
     buffer = decoder.take(index)
-    size = buffer.nbytes if isinstance(buffer, (np.ndarray, memoryview)) else len(buffer)
-    if math.prod(shape) * dtype.itemsize != size:
-        raise DecodeError(f"an array of shape {shape} and dtype {str(dtype)[:80]} in a buffer of {size} bytes")
     # A view of an array refers to it (not only to its memory), which is what keeps a lease on shared memory alive.
-    array: NDArray[Any] = buffer.view(dtype) if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, dtype)
+    memory: NDArray[Any] = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
+    if math.prod(shape) * dtype.itemsize != memory.nbytes:
+        raise DecodeError(f"an array of shape {shape} and dtype {str(dtype)[:80]} in a buffer of {memory.nbytes} bytes")
+    array: NDArray[Any] = memory.view(dtype)
     if order:
         array = array.reshape(shape, order="F")
     elif axes != 1:

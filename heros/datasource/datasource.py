@@ -56,9 +56,10 @@ class LocalDatasourceHERO(LocalHERO):
 class PolledLocalDatasourceHERO(LocalDatasourceHERO):
     """A HERO that asks itself for values, every ``interval`` seconds, on an asyncio loop.
 
-    A subclass defines ``_observable_data()``, as a function or as a coroutine; a plain function blocks the loop while
-    it runs. What it raises is logged, and it is asked again next time. A coroutine that takes longer than ``interval``
-    is not started a second time until it is done.
+    The values are those that the observables name (``target`` and ``index``), or what a subclass returns from its own
+    ``_observable_data()``, a function or a coroutine; a plain function blocks the loop while it runs. What it raises
+    is logged, and it is asked again next time. A coroutine that takes longer than ``interval`` is not started a second
+    time until it is done.
 
     Args:
         loop: the loop to run on. It may be started later, and in any thread.
@@ -88,8 +89,26 @@ class PolledLocalDatasourceHERO(LocalDatasourceHERO):
         return self._process_data(*data or (self._observable_data(),))
 
     def _observable_data(self) -> Any:
-        """The values, in any form that ``observable_data`` takes; may be a coroutine function."""
-        raise NotImplementedError(f"{type(self).__name__} must define _observable_data()")
+        """The values, in any form that ``observable_data`` takes; may be a coroutine function.
+
+        This one reads what the observables name: the member ``target`` (default: the observable's id), called if it
+        can be, and of that the item ``index``, if there is one. A target is read once for all that name it. What
+        cannot be read is logged and left out.
+        """
+        read: dict[str, Any] = {}
+        values = {}
+        for name, observable in self._observables.items():
+            target = observable.get("target", name)
+            try:
+                if target not in read:
+                    member = getattr(self, target)
+                    read[target] = member() if callable(member) else member
+                value = read[target][observable["index"]] if "index" in observable else read[target]
+            except Exception:
+                log.exception("Datasource %s: observable %s cannot be read from %s", self._name, name, target)
+            else:
+                values[name] = (value, observable.get("raw_unit", ""))
+        return values
 
     def _trigger_datasource(self) -> None:
         """One tick, on the loop."""

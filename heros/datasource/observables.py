@@ -3,7 +3,7 @@
 An observable is defined by a map, usually from a configuration file, under the id of the value that it is for:
 
 ==============  =====================================================================================================
-target, index   what the observable stands for in the device: kept in ``definition``, for the datasource's own use
+target, index   the member of a polled datasource that gives the value, and which item of it (see ``datasource``)
 raw_unit        unit of the measured value, where the datasource gives none
 conversion      an expression in ``x``, the measured value (see ``expression``)
 unit            unit of the converted value; default: that of the measured one

@@ -105,7 +105,7 @@ class DatasourceReturnValue(dict[str, Any]):
         self["inbound"] = inbound
 
     def __str__(self) -> str:
-        unit = "" if self.unit == _unit(None) else f" {self.unit}"
+        unit = "" if self.unit in ("", _unit(None)) else f" {self.unit}"
         return f"{self.id}: {self.value}{unit} (time={self.time:.3f}, inbound={self.inbound})"
 
     def __repr__(self) -> str:

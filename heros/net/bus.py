@@ -220,8 +220,8 @@ class Bus:
 
     # -- sending ----------------------------------------------------------------------------------------------
 
-    def share(self, payload: bytes) -> object:
-        """``payload`` in a form that can be put many times without being copied each time."""
+    def share(self, payload: bytes | bytearray) -> object:
+        """A copy of ``payload`` in a form that can be put many times without being copied each time."""
         return self._zenoh.ZBytes(payload)
 
     def put(self, key: str, payload: bytes) -> None:

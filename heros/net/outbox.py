@@ -31,7 +31,7 @@ SENT_OVERHEAD: Final = 100
 
 
 class Put(Protocol):
-    """How a packet is sent: payload and attachment. Blocks while the peer is slow; raises RemoteTransportError."""
+    """How a packet is sent. The payload is copied. Blocks while the peer is slow; raises RemoteTransportError."""
 
     def __call__(self, payload: object, attachment: bytes | None = None) -> None: ...
 
@@ -44,7 +44,7 @@ class Staged(NamedTuple):
     pieces: list[object]
 
     @classmethod
-    def copy(cls, body: Body, share: Callable[[bytes], object]) -> Staged:
+    def copy(cls, body: Body, share: Callable[[bytes | bytearray], object]) -> Staged:
         if body.nbytes <= BATCH_BYTES:
             return cls(body.nbytes, body.joined(), [])
         return cls(body.nbytes, None, [share(piece) for piece in body.pieces()])
@@ -73,7 +73,7 @@ class Outbox:
     def __init__(
         self,
         put: Put,
-        share: Callable[[bytes], object],
+        share: Callable[[bytes | bytearray], object],
         end: int,
         channel: int,
         workers: Workers,

@@ -28,6 +28,7 @@ first buffer at a multiple of 16: arrays arrive aligned.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
@@ -121,12 +122,9 @@ def parse(payload: bytes, attachment: bytes | None) -> Packet:
 
 
 class Body:
-    """The body of one frame, to be sent.
+    """The body of one frame, to be sent. It refers to the caller's buffers."""
 
-    It refers to the caller's buffers until :meth:`stage` has copied them.
-    """
-
-    __slots__ = ("_parts", "_pieces", "nbytes")
+    __slots__ = ("_parts", "nbytes")
 
     def __init__(self, header: bytes, buffers: Sequence[Buffer]) -> None:
         if not buffers:
@@ -144,43 +142,60 @@ class Body:
                     f"a message of {self.nbytes} bytes; the network carries at most {limits.NET_FRAME_BYTES} in one. "
                     "Send it in parts."
                 )
-        self._pieces: list[bytes] | None = None
 
-    def stage(self) -> Body:
-        """Copy the buffers, which the caller may then overwrite. Returns itself."""
-        if self._pieces is None:
-            self._pieces = list(self.pieces())
-            self._parts = []
-        return self
+    def pieces(self) -> Iterator[bytes | bytearray]:
+        """The body in pieces of ``PIECE_BYTES``; one, possibly empty, when it is small.
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body in pieces of ``PIECE_BYTES``; one, possibly empty, when it is small."""
-        if self._pieces is not None:
-            yield from self._pieces
-        elif self.nbytes <= WHOLE_BYTES:
+        A piece is overwritten when the next one is asked for: fresh memory for each would cost several times what the
+        copying costs.
+        """
+        if self.nbytes <= BATCH_BYTES:
             yield b"".join(self._parts)
-        else:
-            yield from _cut(self._parts)
+            return
+        whole = self.nbytes <= WHOLE_BYTES
+        scratch = _scratch.pop() if _scratch else bytearray()
+        try:
+            remaining = self.nbytes
+            slices = _slices(self._parts, self.nbytes if whole else PIECE_BYTES)
+            while remaining:
+                length = remaining if whole else min(remaining, PIECE_BYTES)
+                _resize(scratch, length)
+                with memoryview(scratch) as target:
+                    position = 0
+                    while position < length:
+                        part = next(slices)
+                        target[position : position + len(part)] = part
+                        position += len(part)
+                yield scratch
+                remaining -= length
+        finally:
+            _scratch.append(scratch)
 
     def joined(self) -> bytes:
-        return b"".join(self.pieces())
+        return b"".join(map(bytes, self.pieces()))
 
 
-def _cut(parts: list[bytes | memoryview]) -> Iterator[bytes]:
-    piece: list[bytes | memoryview] = []
-    room = PIECE_BYTES
+_scratch: deque[bytearray] = deque(maxlen=4)
+"""Memory that has been touched, for pieces; one for each thread that happens to send."""
+
+
+def _resize(scratch: bytearray, length: int) -> None:
+    if len(scratch) > length:
+        del scratch[length:]
+    elif len(scratch) < length:
+        scratch.extend(bytes(length - len(scratch)))
+
+
+def _slices(parts: list[bytes | memoryview], piece: int) -> Iterator[bytes | memoryview]:
+    """``parts``, cut also where a piece ends."""
+    room = piece
     for part in parts:
         position = 0
         while position < len(part):
-            taken = part[position : position + room]
-            piece.append(taken)
-            position += len(taken)
-            room -= len(taken)
-            if room == 0:
-                yield b"".join(piece)
-                piece, room = [], PIECE_BYTES
-    if piece:
-        yield b"".join(piece)
+            cut = part[position : position + room]
+            yield cut
+            position += len(cut)
+            room = room - len(cut) or piece
 
 
 def _byte_view(buffer: Buffer) -> bytes | memoryview:

@@ -38,8 +38,10 @@ class Doorbell:
             os.close(fd)
 
     def __del__(self) -> None:
-        with suppress(OSError, AttributeError):
+        try:
             self.abandon()
+        except (OSError, AttributeError, TypeError):
+            pass  # the constructor has failed, or the interpreter is ending
 
 
 CLOSED: Final = Doorbell(-1)

@@ -18,7 +18,6 @@ import itertools
 import mmap
 import os
 import weakref
-from contextlib import suppress
 from functools import cache
 from typing import Any, Final, cast
 
@@ -169,5 +168,7 @@ class Segment:
         return cls(fd, view)
 
     def __del__(self) -> None:
-        with suppress(OSError, AttributeError):
+        try:
             os.close(self.fd)
+        except (OSError, AttributeError, TypeError):
+            pass  # the constructor has failed, or the interpreter is ending

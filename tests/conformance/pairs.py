@@ -11,7 +11,9 @@ import os
 import queue
 import socket
 import sys
+import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,16 +110,22 @@ class Pair:
         else:
             self.server, self.address = _start_server(transport, directory, stack)
             self._open = _Connector(self.address, self._workers, stack).connect
-        self._channels = stack.enter_context(ExitStack())
+        # Weak: a channel that was closed is to be forgotten, with everything that its recorder has kept.
+        self._channels: weakref.WeakKeyDictionary[Channel, threading.Event] = weakref.WeakKeyDictionary()
+        stack.callback(self._close)
         self.client = self.connect()
 
     def connect(self) -> Client:
         """One more channel to the same server."""
         recorder = Recorder()
         channel = self._open(recorder)
-        self._channels.callback(channel.close)
-        self._channels.callback(recorder.reading.set)
+        self._channels[channel] = recorder.reading
         return Client(channel, recorder)
+
+    def _close(self) -> None:
+        for channel, reading in list(self._channels.items()):
+            reading.set()
+            channel.close()
 
     def expect(self, word: str) -> str:
         """Wait until the service says ``word``, past the transport, and return what follows."""
@@ -166,7 +174,13 @@ def _peer(node_id: str) -> Peer:
 
 def _serve(transport: str, place: str, node_id: str) -> None:
     workers = Workers(f"{transport}-server")
-    service = Service(lambda line: print(line, flush=True))
+    saying = threading.Lock()
+
+    def say(line: str) -> None:
+        with saying:  # else the line and its end come apart
+            print(line, flush=True)
+
+    service = Service(say)
     server: Any
     if transport == "shm":
         from heros.shm.server import ShmServer

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -79,12 +80,12 @@ class _Watched:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self._inside: set[int] = set()
-        self._gone: set[int] = set()
+        self._gone: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def enter(self, source: object) -> None:
         if id(source) in self._inside:
             self.wrong.append("entered by two threads")
-        if id(source) in self._gone:
+        if source in self._gone:
             self.wrong.append("a frame after the end")
         self._inside.add(id(source))
 
@@ -94,9 +95,9 @@ class _Watched:
     def end(self, source: object) -> None:
         if id(source) in self._inside:
             self.wrong.append("told of the end within a frame")
-        if id(source) in self._gone:
+        if source in self._gone:
             self.wrong.append("told of the end twice")
-        self._gone.add(id(source))
+        self._gone.add(source)
 
 
 class Service:

@@ -150,7 +150,9 @@ def test_many_connections_leave_nothing(transport: str, pair: Pair) -> None:
         connect_and_close(pair)
     # Spare threads are not counted: how many there are depends on what overlapped by chance.
     wait_until(
-        lambda: all("thread" in leak for leak in oracle.leaks()), 20, lambda: "no leak, but:\n" + "\n".join(oracle.leaks())
+        lambda: all("thread" in leak for leak in oracle.leaks()),
+        20,
+        lambda: "no leak, but:\n" + "\n".join(oracle.leaks()),
     )
 
 

@@ -381,15 +381,15 @@ def test_lost_messages_end_the_channel(lab: Lab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(limits, "NET_PING_SECONDS", 0.1)
     lab.process("dev")
     channel, client = lab.connect("dev")
-    take, lost = channel.inbox.take, []
+    take, lost = channel.inbox.take_frames, []
 
-    def lose_one(packet: Any) -> None:
+    def lose_one(sequence: int, payload: bytes) -> bool:
         if lost:
-            take(packet)
-        else:
-            lost.append(packet)
+            return take(sequence, payload)
+        lost.append(payload)
+        return True
 
-    monkeypatch.setattr(channel.inbox, "take", lose_one)
+    monkeypatch.setattr(channel.inbox, "take_frames", lose_one)
     with pytest.raises(PeerLost, match="lost on the network"):
         add(channel, timeout=None)
     assert len(client.ends) == 1

@@ -207,7 +207,7 @@ def test_unserialisable_objects(setup):
         assert isinstance(thing, lab.Opaque), "where it lives it is the object itself"
     else:
         assert isinstance(thing, UnserializableRemoteObject)
-        assert thing.type_name.endswith("Opaque")
+        assert thing.type.endswith("Opaque")
         assert thing.representation == "opaque one"
     assert hero.label_of(thing) == "one"
     assert hero.opaque() == thing

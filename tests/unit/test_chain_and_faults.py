@@ -93,10 +93,9 @@ def test_the_traceback_travels():
     def inner():
         raise ValueError("deep inside")
 
-    try:
-        try:
-            inner()
-        except ValueError as error:
-            raise error
-    except ValueError as error:
-        assert "inner" in arrive(error).remote_traceback
+    def outer():
+        inner()
+
+    with pytest.raises(ValueError, match="deep inside") as caught:
+        outer()
+    assert "inner" in arrive(caught.value).remote_traceback

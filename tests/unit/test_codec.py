@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import gc
 import ipaddress
+import json
 import math
 import struct
 import threading
@@ -34,6 +35,7 @@ from heros.codec import (
     encode,
     replace_references,
 )
+from heros.codec import dtypes as dtypes_module
 from heros.codec.dtypes import describe, parse
 from heros.exceptions import DecodeError, EncodeError
 from heros.transport import Buffer, buffer_nbytes, copy_buffer
@@ -333,6 +335,14 @@ def test_a_view_keeps_the_received_buffer_alive() -> None:
     assert released[1]() is None
 
 
+@pytest.mark.parametrize("memory", [bytearray(24), np.zeros(24, np.uint8), memoryview(bytearray(24))], ids=repr)
+def test_an_array_is_read_only_whatever_memory_it_lies_in(memory: Any) -> None:
+    arrived = decode(encode(np.arange(3))[0], [memory])[0]
+    assert arrived.shape == (3,)
+    with pytest.raises(ValueError, match="read-only"):
+        arrived[0] = 1
+
+
 @pytest.mark.parametrize("size", [0, 1, limits.OUT_OF_BAND_BYTES - 1, limits.OUT_OF_BAND_BYTES, 100_000])
 def test_bytes_like_objects(size: int) -> None:
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -582,8 +592,6 @@ def array_header(
 
 
 def structured(**fields: Any) -> bytes:
-    import json
-
     return json.dumps({"names": ["a"], "formats": ["<i4"], "offsets": [0], "itemsize": 4} | fields).encode()
 
 
@@ -775,13 +783,11 @@ def test_hostile_input_takes_little_memory(case: str) -> None:
 
 
 def test_peers_cannot_fill_the_caches() -> None:
-    from heros.codec import dtypes as module
-
     for number in range(1000, 3000):
         parse(b"<M8[%ds]" % number)
         describe(np.dtype(f"<M8[{number}s]"))
-    assert len(module._dtypes) <= 256
-    assert len(module._descriptions) <= 256
+    assert len(dtypes_module._dtypes) <= 256
+    assert len(dtypes_module._descriptions) <= 256
 
 
 # -- fuzzing: flipped, cut, spliced headers ---------------------------------------------------------------------------

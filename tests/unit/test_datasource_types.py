@@ -145,7 +145,9 @@ def test_what_can_be_set() -> None:
 def test_how_a_value_reads() -> None:
     value = DatasourceReturnValue(id="T", raw_value=1.5, raw_unit="V", time=5)
     assert str(value) == "T: 1.5 V (time=5.000, inbound=-1)"
-    assert str(DatasourceReturnValue(id="T", raw_value=1.5, time=5)) == "T: 1.5 (time=5.000, inbound=-1)"
+    for none in (None, ""):
+        value_without = DatasourceReturnValue(id="T", raw_value=1.5, raw_unit=none, time=5)
+        assert str(value_without) == "T: 1.5 (time=5.000, inbound=-1)"
     assert eval(repr(value), {"DatasourceReturnValue": lambda entries: entries}) == value
 
 

@@ -67,8 +67,15 @@ class Server:
         shared = Gate()
         gates = {"method": Gate, "object": lambda: shared, "free": lambda: None}
         members = [
-            Member(self.stage, name, "attribute" if hasattr(type(self.stage), name) and not callable(
-                getattr(type(self.stage), name)) else "method", gates[gate](), writable=name == "position")
+            Member(
+                self.stage,
+                name,
+                "attribute"
+                if hasattr(type(self.stage), name) and not callable(getattr(type(self.stage), name))
+                else "method",
+                gates[gate](),
+                writable=name == "position",
+            )
             for name in NAMES
         ]
         self.exported = Exported(Entry("realm", "stage", "1", "f00d"), members, [{"name": name} for name in NAMES])

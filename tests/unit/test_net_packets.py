@@ -76,21 +76,13 @@ def test_arrays_are_sent_in_their_order(array: np.ndarray) -> None:
 def test_a_large_body_is_cut_into_pieces(nbytes: int) -> None:
     array = (np.arange(nbytes, dtype=np.uint32) * 2654435761).astype(np.uint8)
     body = Body(b"head", [array, b"tail"])
-    pieces = list(body.pieces())
+    pieces = [bytes(piece) for piece in body.pieces()]  # each is overwritten by the next
     assert sum(map(len, pieces)) == body.nbytes
     assert len(pieces) == 1 or all(len(piece) == PIECE_BYTES for piece in pieces[:-1])
     assert (len(pieces) == 1) == (body.nbytes <= WHOLE_BYTES)
     _, (first, second) = split_body(fields_of(b"head", 2), memoryview(b"".join(pieces)))
     assert bytes(first) == array.tobytes()
     assert bytes(second) == b"tail"
-
-
-def test_a_staged_body_no_longer_needs_its_buffers() -> None:
-    array = np.zeros(10, np.uint8)
-    body = Body(b"h", [array]).stage()
-    before = body.joined()
-    array[:] = 1
-    assert body.joined() == before
 
 
 def test_what_is_too_large_is_refused_at_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:

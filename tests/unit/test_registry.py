@@ -433,13 +433,19 @@ def test_both_registries_offer_the_same() -> None:
     assert offered(host.Registry) == offered(process.Registry)
 
 
-def test_where_there_is_no_fcntl_the_package_imports_and_the_registry_is_of_the_process() -> None:
+def test_where_there_is_no_fcntl_the_registry_is_of_the_process(directory: Path) -> None:
+    """Alone, without what the whole package imports: each part has to see to itself."""
     program = (
-        "import sys; sys.modules['fcntl'] = None\n"
+        "import sys, types\n"
+        "sys.modules['fcntl'] = None\n"
+        "package = sys.modules['heros'] = types.ModuleType('heros')\n"
+        "package.__path__ = ['heros']\n"
         "from heros.registry import Registry, runtime_directory\n"
-        "assert Registry.__module__ == 'heros.registry.process', Registry.__module__"
+        "assert Registry.__module__ == 'heros.registry.process', Registry.__module__\n"
+        "assert runtime_directory().is_dir()"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+    environment = {**os.environ, "HEROS_RUNTIME_DIR": str(directory)}
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], env=environment)
 
 
 # -- files --------------------------------------------------------------------------------------------------------

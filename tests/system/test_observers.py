@@ -1,0 +1,189 @@
+"""Observers and datasources: HEROs that come, deliver, and go, in other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import heros
+from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, PolledLocalDatasourceHERO, event
+from heros.datasource import DatasourceReturnSet
+from tests.harness import Child, wait_until
+from tests.system.netconfig import zenoh_config
+
+SOURCE = """
+import asyncio, sys, threading, heros
+class Source(heros.PolledLocalDatasourceHERO):
+    _observables = {
+        "temperature": {"target": "sensors", "index": 0, "raw_unit": "V", "unit": "degC", "conversion": "100*x - 50",
+                        "boundaries": [[0, 20], [20, 40]]},
+        "pressure": {"raw_unit": "mbar"},
+        "broken": {"target": "no_such_member"},
+    }
+    pressure: float = 1013.25
+    def sensors(self): return [0.75, 1.0]
+class Ticker(heros.LocalHERO):
+    number = 0
+    @heros.event
+    def tick(self):
+        self.number += 1
+        return self.number
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+source = Source("source", realm=sys.argv[1], loop=loop, interval=0.05)
+ticker = Ticker("ticker", realm=sys.argv[1])
+def ticking():
+    while True:
+        ticker.tick()
+        threading.Event().wait(0.02)
+threading.Thread(target=ticking, daemon=True).start()
+print("READY", flush=True)
+for line in sys.stdin:
+    if line == "destroy\\n": source._destroy_hero()
+"""
+
+
+class Elsewhere:
+    """How to start a process whose HEROs the observers of this one see, through the host or through the network."""
+
+    def __init__(self, realm: str, env: dict[str, str]) -> None:
+        self.realm = realm
+        self.env = env
+
+    def start(self) -> Child:
+        return Child(SOURCE, self.realm, env=self.env)
+
+
+@pytest.fixture(params=["shm", "net"])
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    monkeypatch.setenv("HEROS_TRANSPORT", request.param)
+    if request.param == "shm":
+        yield Elsewhere("realm", {})
+        return
+    realm = request.getfixturevalue("net_realm")
+    config = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
+    with HEROObserver(realm):  # opens the listening side
+        yield Elsewhere(realm, {"HEROS_ZENOH_CONFIG": config})
+
+
+def test_a_hero_observer_follows_who_is_there(elsewhere):
+    added: list[str] = []
+    removed: list[str] = []
+    with HEROObserver(elsewhere.realm) as observer:
+        assert observer.known_objects == {}
+        observer.register_object_added_callback(added.append)
+        observer.register_object_removed_callback(removed.append)
+        with elsewhere.start() as child:
+            child.ready()
+            wait_until(lambda: set(observer.known_objects) == {"source", "ticker"}, what=lambda: str(added))
+            descriptor = observer.known_objects["ticker"]
+            assert descriptor["class"] == "Ticker"
+            assert "_proto_version:1.0" in descriptor["tags"]
+            assert observer.get_object("ticker").number >= 0
+            with HEROObserver(elsewhere.realm) as late:
+                assert set(late.known_objects) == {"source", "ticker"}
+            child.say("destroy")
+            wait_until(lambda: removed == ["source"], what=lambda: str(removed))
+            child.kill9()
+            wait_until(lambda: sorted(removed) == ["source", "ticker"], what=lambda: str(removed))
+            assert sorted(added) == ["source", "ticker"]
+        assert observer.known_objects == {}
+        with pytest.raises(AttributeError, match="ticker"):
+            observer.get_object("ticker")
+
+
+def test_an_event_observer_hears_all_and_those_that_come_later(elsewhere):
+    got: list[tuple[str, int]] = []
+    with EventObserver("*", "tick", realm=elsewhere.realm) as observer:
+        uid = observer.register_callback(lambda name, value: got.append((name, value)))
+        assert isinstance(uid, str)
+        with elsewhere.start() as child:
+            child.ready()
+            wait_until(lambda: len(got) > 5, what="ticks of a HERO that came later")
+            assert {name for name, _ in got} == {"ticker"}
+            child.kill9()
+        got.clear()
+        with elsewhere.start() as child:
+            child.ready()
+            wait_until(lambda: len(got) > 5, what="ticks of its successor")
+            assert observer.remove_callback_uid(uid)
+
+
+@pytest.mark.parametrize(("selector", "heard"), [("ticker", True), ("tick*", True), ("tock*", False)])
+def test_an_event_observer_selects_by_name(selector, heard):
+    class Ticker(LocalHERO):
+        @event
+        def tick(self, value: int) -> int:
+            return value
+
+    got: list[tuple[str, int]] = []
+    with Ticker("ticker", realm="here") as ticker, EventObserver(selector, "tick", realm="here") as observer:
+        assert observer.register_callback(lambda name, value: got.append((name, value)))
+        wait_until(lambda: not heard or observer.missed, what="the subscription")
+        wait_until(lambda: (ticker.tick(1), got or not heard)[1], what="a tick")
+        assert bool(got) == heard
+
+
+def test_callbacks_are_registered_once_and_removed_once():
+    with EventObserver("*", "tick", realm="here") as observer:
+        assert observer.register_callback(print)
+        assert observer.register_callback(print) is False
+        assert observer.remove_callback(print)
+        assert observer.remove_callback(print) is False
+        with pytest.raises(KeyError):
+            observer.remove_callback_uid("no such uid")
+
+
+def test_a_datasource_delivers_converted_values(elsewhere):
+    got: list[tuple[str, DatasourceReturnSet]] = []
+    with DatasourceObserver("*", realm=elsewhere.realm) as observer:
+        observer.register_observable_data_callback(lambda name, data: got.append((name, data)))
+        with elsewhere.start() as child:
+            child.ready()
+            wait_until(lambda: len(got) > 2, what="values")
+    name, data = got[0]
+    assert name == "source"
+    assert isinstance(data, DatasourceReturnSet)
+    values = {value.id: value for value in data}
+    assert set(values) == {"temperature", "pressure"}
+    temperature = values["temperature"]
+    assert (temperature.raw_value, temperature.raw_unit) == (0.75, "V")
+    assert (temperature.value, temperature.unit, temperature.inbound) == (25.0, "degC", 1)
+    assert (values["pressure"].value, values["pressure"].unit) == (1013.25, "mbar")
+
+
+class Flaky(PolledLocalDatasourceHERO):
+    calls: int = 0
+
+    async def _observable_data(self) -> dict[str, float]:
+        self.calls += 1
+        if self.calls == 1:
+            raise RuntimeError("the sensor is warming up")
+        return {"ready": float(self.calls)}
+
+
+def test_polling_survives_an_exception_and_ends_with_the_hero(caplog):
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    got: list[DatasourceReturnSet] = []
+    with Flaky("flaky", loop=loop, interval=0.02) as source:
+        source.observable_data.connect(got.append)
+        wait_until(lambda: got, what="values after the exception")
+    assert "warming up" in caplog.text
+    wait_until(lambda: source._timer is None or source._timer.cancelled(), what="the end of the polling")
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+@pytest.mark.parametrize("conversion", ["__import__('os').system('true')", "x.real", "(lambda: x)()", "9**9**9" * 99])
+def test_a_hostile_conversion_is_refused_at_construction(conversion):
+    with pytest.raises(ValueError):  # noqa: PT011  # the texts are the expression's own tests
+        heros.LocalDatasourceHERO("hostile", observables={"x": {"conversion": conversion}})
+    with pytest.raises(NameError):
+        heros.RemoteHERO("hostile")

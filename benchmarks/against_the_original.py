@@ -117,7 +117,7 @@ def zenoh_config(port: int, listen: bool) -> str:
 
 @click.command(help=__doc__)
 @click.option(
-    "--calls", default=2000, show_default=True, help="Calls of this package a round; the original gets a tenth."
+    "--calls", default=2000, show_default=True, help="Calls a round; the original gets a tenth."
 )
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--original", default="", help="An interpreter that has the original HEROS.")

@@ -8,6 +8,8 @@ Importing does nothing but define names: no thread, no socket, no log handler. W
 the first HERO, proxy or observer.
 """
 
+from __future__ import annotations
+
 from heros import shm
 from heros.datasource import (
     DatasourceObserver,

@@ -24,7 +24,7 @@ class EventSink(Protocol):
 
 
 class Inbox:
-    """Where the frames of one channel's events go: to the subscription that they name. A ``transport.Receiver`` for client ends."""
+    """Where the frames of one channel's events go: to the subscription that they name. A ``transport.Receiver``."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[int, EventSink] = {}

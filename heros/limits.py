@@ -167,7 +167,7 @@ def spin_seconds() -> float:
 
 @cache
 def call_timeout() -> float | None:
-    """Default time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default, waits while the server lives."""
+    """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default: wait while the server lives."""
     value = _number("HEROS_CALL_TIMEOUT", 0.0, 0.0)
     return value or None
 

@@ -19,6 +19,8 @@ Buffers
     An array's items are in C order, or in Fortran order where the array is contiguous in that order alone. This is
     the order in which ``transport.copy_buffer`` writes them; ``encode`` itself copies nothing. ``decode`` gives
     read-only views of the buffers it is given, aligned or not.
+    The items themselves are not looked at: bits that numpy cannot show (text beyond Unicode, a ``datetime64`` without
+    a unit that is not NaT) arrive as they are, and numpy raises an error of its own where they are used.
 
 Times
     An aware datetime or time arrives with the fixed offset from UTC that its time zone had then; the name of the zone

@@ -279,6 +279,7 @@ class Bus:
 
         Its threads do not exist here, so that even freeing it would wait for ever: it gets one reference too many.
         """
+        _inside.clear()  # of the parent's threads
         session, self._session = self._session, None
         if session is not None:
             self._immortalize(session)

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heros import limits, wire
-from heros.exceptions import DecodeError, EncodeError
+from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
 from heros.transport import Buffer, buffer_nbytes
 
 __all__ = [
@@ -122,7 +122,12 @@ def parse(payload: bytes, attachment: bytes | None) -> Packet:
 
 
 class Body:
-    """The body of one frame, to be sent. It refers to the caller's buffers."""
+    """The body of one frame, to be sent. It refers to the caller's buffers.
+
+    Raises:
+        EncodeError: too many buffers.
+        OutOfSharedMemory: too many bytes.
+    """
 
     __slots__ = ("_parts", "nbytes")
 
@@ -138,7 +143,7 @@ class Body:
             self._parts = [bytes(_padding(len(header), len(views))), header, lengths, *views]
             self.nbytes = sum(map(len, self._parts))
             if self.nbytes > limits.NET_FRAME_BYTES:
-                raise EncodeError(
+                raise OutOfSharedMemory(  # what the contract has for "no room": the caller is told
                     f"a message of {self.nbytes} bytes; the network carries at most {limits.NET_FRAME_BYTES} in one. "
                     "Send it in parts."
                 )
@@ -153,7 +158,10 @@ class Body:
             yield b"".join(self._parts)
             return
         whole = self.nbytes <= WHOLE_BYTES
-        scratch = _scratch.pop() if _scratch else bytearray()
+        try:
+            scratch = _scratch.pop()
+        except IndexError:
+            scratch = bytearray()
         try:
             remaining = self.nbytes
             slices = _slices(self._parts, self.nbytes if whole else PIECE_BYTES)

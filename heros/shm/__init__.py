@@ -10,15 +10,18 @@ Importing this does nothing that only Linux can do.
 
 from __future__ import annotations
 
+import sys
+
 from heros.shm.pool import FramePool, empty
 
 __all__ = ["FramePool", "empty", "reset_after_fork"]
 
 
 def reset_after_fork() -> None:
-    """In a forked child: close what was inherited, so that the parent's peers see the parent's end and nobody else's."""
-    import sys
+    """In a forked child: close what was inherited.
 
+    The parent's peers then learn of the parent's end, whether or not the child lives on.
+    """
     if "heros.shm.endpoint" in sys.modules:
         sys.modules["heros.shm.endpoint"].abandon_all()
     if "heros.shm.arena" in sys.modules:

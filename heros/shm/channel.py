@@ -58,11 +58,8 @@ _group = SpinGroup()
 class _Waiter:
     """One thread that waits for a reply. ``gate`` is made when it has to wait for another thread."""
 
-    __slots__ = ("gate", "reply")
-
-    def __init__(self) -> None:
-        self.reply: Reply | BaseException | None = None
-        self.gate: threading.Lock | None = None
+    reply: Reply | BaseException | None = None
+    gate: threading.Lock | None = None
 
     def open(self) -> None:
         if self.gate is not None:
@@ -83,8 +80,7 @@ class ShmChannel(Endpoint):
         super().__init__(agreement, workers, arena)
         requests, replies, events = agreement.rings
         self._receiver = receiver
-        self._requests = Outbox(Writer(requests), agreement.request_bell.ring, workers)
-        self._requests.borrowed = self._borrowed
+        self._requests = Outbox(Writer(requests), agreement.request_bell.ring, workers, self._borrowed)
         self._returning = self._requests
         self._replies = Reader(replies)
         self._reply_bell = agreement.reply_bell
@@ -100,9 +96,7 @@ class ShmChannel(Endpoint):
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
         self._poll.register(self._fd, 0)  # its hang-up only
-        self._events = Lead(
-            Reader(events), workers, self._receive_event, self._kick_events, self._lose, _group
-        )
+        self._events = Lead(Reader(events), workers, self._receive_event, self._kick_events, self._lose, _group)
         self._watch_socket()
 
     # -- the contract -----------------------------------------------------------------------------------------
@@ -125,7 +119,8 @@ class ShmChannel(Endpoint):
         reader = self._take_role()  # before the request: its reply then finds a reader that is awake
         try:
             self._pending[call_id] = waiter
-            self._check_open()
+            if self._lost is not None:
+                raise PeerLost(str(self._lost))
             self._write(frame, header, buffers, deadline)
             while waiter.reply is None:
                 if reader or self._park(waiter, deadline):
@@ -182,7 +177,9 @@ class ShmChannel(Endpoint):
     ) -> None:
         """Send a frame that has no reply. See ``transport.Channel``."""
         self._check_open()
-        self._write(FRAME.pack(kind, 0, 0, member, ident, first, second, len(header), len(buffers)), header, buffers, None)
+        self._write(
+            FRAME.pack(kind, 0, 0, member, ident, first, second, len(header), len(buffers)), header, buffers, None
+        )
         if self._lent.loans:
             self._pass_role_on()
 
@@ -202,19 +199,21 @@ class ShmChannel(Endpoint):
         """Write one request; wait for room until the deadline, unless it may be queued."""
         requests = self._requests
         record: Record | None = None
-        body = stage(self._arena, buffers) if buffers else NO_BUFFERS
-        nap = _SHORTEST_NAP
         try:
+            if not buffers and len(data := frame + header) <= requests.longest:
+                if requests.send(layout.FRAME, data):
+                    return
+                record = Record(layout.FRAME, data, ())
+            body = stage(self._arena, buffers) if buffers else NO_BUFFERS
+            nap = _SHORTEST_NAP
             while True:
-                if not buffers and len(frame) + len(header) <= requests.longest:
-                    record = Record(layout.FRAME, frame + header, ())
-                elif record is None:
+                if record is None:
                     record = self._encode(frame, header, body)
-                if record is not None:
-                    if requests.send(record.tag, record.body):
-                        return
-                    if may_queue and requests.send_or_queue(record.tag, record.body):
-                        return
+                if record is not None and (
+                    requests.send(record.tag, record.body)
+                    or (may_queue and requests.send_or_queue(record.tag, record.body))
+                ):
+                    return
                 self._check_open()
                 if deadline is not None and time.monotonic() >= deadline:
                     raise CallTimeout(f"node {self.peer.node_id} (pid {self.peer.pid}) takes no requests")
@@ -300,6 +299,7 @@ class ShmChannel(Endpoint):
         spin = self._spin
         started = time.perf_counter()
         until = started + spin.seconds
+        slept = False
         while True:
             lost = self._lost  # before the last look: what a peer wrote before it died still counts
             if self._deliver_next():
@@ -311,8 +311,9 @@ class ShmChannel(Endpoint):
             while not ring.spin(_TURNS):
                 if time.perf_counter() > until or self._lost is not None:
                     self._sleep(deadline, started)
+                    slept = True
                     break
-        if time.perf_counter() - started < spin.most:
+        if not slept or time.perf_counter() - started < spin.most:
             spin.hit()
         else:
             spin.missed()
@@ -341,7 +342,8 @@ class ShmChannel(Endpoint):
         """Hand over a reply; None: nobody waits for it any more."""
         if type(entry) is _Waiter:
             entry.reply = reply
-            entry.open()
+            if entry.gate is not None:
+                entry.open()
         elif entry is not None:
             try:
                 entry(reply)  # type: ignore[operator]

@@ -50,7 +50,6 @@ _LONGEST_TICK: Final = 1.0
 _RETRY: Final = 0.002
 
 
-
 class _Abandonable(Protocol):
     def abandon(self) -> None: ...
 
@@ -86,9 +85,12 @@ class Outbox:
         ring: where to write.
         bell: wakes the ring's reader.
         workers: send what had to wait.
+        borrowed: what goes back to the peer on this ring.
     """
 
-    def __init__(self, ring: Writer, bell: Callable[[], None], workers: Workers) -> None:
+    def __init__(
+        self, ring: Writer, bell: Callable[[], None], workers: Workers, borrowed: Borrowed | None = None
+    ) -> None:
         self.longest = ring.max_record
         self._ring = ring
         self._bell = bell
@@ -96,12 +98,13 @@ class Outbox:
         self._lock = threading.Lock()
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued_bytes = 0
-        self.borrowed: Borrowed | None = None
+        self._borrowed = borrowed
+        self._returned: deque[int] = deque() if borrowed is None else borrowed.returned
 
     def send(self, tag: int, body: bytes) -> bool:
         """Write one record; False when there is no room now. Raises ``DecodeError`` if the reader stored nonsense."""
         with self._lock:
-            if (self._queue or (self.borrowed is not None and self.borrowed.returned)) and not self._write_waiting():
+            if (self._queue or self._returned) and not self._write_waiting():
                 return False
             if not self._ring.write(tag, body):
                 return False
@@ -151,7 +154,7 @@ class Outbox:
         return self._ring.consumed
 
     def _write_waiting(self) -> bool:
-        borrowed = self.borrowed
+        borrowed = self._borrowed
         while borrowed is not None and borrowed.returned:
             leases = borrowed.take_returned(_RELEASES_AT_ONCE)
             if not self._ring.write(layout.RELEASE, b"".join(map(layout.LEASE.pack, leases))):
@@ -291,7 +294,7 @@ class Endpoint:
             self._timer = self._workers.call_later(self._tick, self._give_back)
 
     def _give_back(self) -> None:
-        """Give leases back when no record takes them along; again and again, and ever less often, while any are held."""
+        """Give leases back when no record takes them along; while any are held, again and again, ever less often."""
         if self._lost is not None or self._returning is None:
             return
         if self._borrowed.returned:
@@ -312,6 +315,7 @@ class Endpoint:
             if self._lost is not None:
                 return
             self._lost = reason
+        reason.__traceback__ = None  # it refers to the frames that found out, and they to this endpoint
         if isinstance(reason, DecodeError):
             log.error("Disconnecting node %s, pid %d: %s", self.peer.node_id, self.peer.pid, reason)
             bye = f"has disconnected us, because what we sent was malformed: {reason}"

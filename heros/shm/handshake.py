@@ -87,7 +87,7 @@ def receive(sock: socket.socket, expected: int) -> tuple[bytes, list[int]]:
             fds.extend(received)
     if len(fds) > expected or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
         close_all(fds)
-        raise DecodeError(f"a message on the socket is too long or carries {len(fds)} descriptors instead of {expected}")
+        raise DecodeError(f"a message on the socket is too long, or has {len(fds)} descriptors instead of {expected}")
     return data, fds
 
 

@@ -145,14 +145,17 @@ class Lead:
 
     def let_go(self) -> None:
         """Give up the lead. The ring is then asleep, or a kick is under way, or somebody else has the lead."""
+        ring = self.ring
         while True:
-            if not self._kicked and not self.ring.sleep():
+            asleep = not self._kicked and ring.sleep()
+            if not asleep:
                 self._kick()
-                self.ring.wake()
-            self._leave()
+                ring.wake()
+            self._owner = 0
+            self._lock.release()
             # SYNC POINT: lead. ``enter`` clears the kick, then tries to take the lead; here the lead is given up, then
             # the kick looked at. And whoever's doorbell rang while the lead was held has gone away: look again.
-            if self._kicked or not (self.ring.awake or self.ring.ready()) or not self.take():
+            if self._kicked or (asleep and not ring.ready()) or not self.take():
                 return
 
     @property
@@ -174,10 +177,6 @@ class Lead:
                 except DecodeError as error:
                     self._failed(error)
             self._receive = self._ring_kick = self._failed = _nothing
-
-    def _leave(self) -> None:
-        self._owner = 0
-        self._lock.release()
 
     def _kick(self) -> None:
         if not self._kicked:
@@ -206,7 +205,8 @@ class Lead:
                 task = self._receive(*item)
             except DecodeError as error:
                 self._stopped = True
-                self._leave()
+                self._owner = 0
+                self._lock.release()
                 self._failed(error)
                 return None
             if task is not None and not self._run(task):
@@ -246,7 +246,8 @@ class Lead:
             if not self.ring.sleep():
                 self.ring.wake()
                 return self
-            self._leave()
+            self._owner = 0
+            self._lock.release()
             # SYNC POINT: lead.
             return self if self.ring.ready() and self.take() else None
         self.let_go()

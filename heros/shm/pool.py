@@ -121,7 +121,7 @@ class FramePool:
         return frame
 
     def acquire_nowait(self) -> NDArray[Any] | None:
-        """A writable frame, or None when all are in use, which ``skipped`` counts. Raises ``ValueError`` once closed."""
+        """A writable frame; None when all are in use, which ``skipped`` counts. Raises ``ValueError`` once closed."""
         frame = self._take()
         if frame is None:
             with self._lock:

@@ -179,20 +179,20 @@ class Reader(_End):
             DecodeError: the writer has stored nonsense.
         """
         head = self._head
-        while True:
-            tail = self._tail
+        tail = self._tail
+        if head == tail:
+            tail = self._control[_TAIL]  # SYNC POINT: publish
             if head == tail:
-                tail = self._load_tail(head)
-                if head == tail:
-                    return None
-            position = head & self._mask
-            prefix = self._prefixes[position >> 3]
-            if prefix != _WRAP_PREFIX:
-                break
+                return None
+            self._check_tail(head, tail)
+        position = head & self._mask
+        prefix = self._prefixes[position >> 3]
+        if prefix == _WRAP_PREFIX:
             head += self._capacity - position
-            if head > tail:
+            if head > tail or not position:  # the writer never skips a whole ring
                 raise DecodeError("a ring's record wraps beyond what was written")
             self._head = self._control[_HEAD] = head
+            return self.read()
         length = prefix & _LENGTH_MASK
         start = position + _WORD
         end = start + length
@@ -213,7 +213,7 @@ class Reader(_End):
         """Look ``turns`` times; True as soon as there is something to read."""
         control = self._control
         head = self._head
-        for _ in range(turns):
+        for _ in range(turns):  # noqa: SIM110  # a generator would take twice as long
             if control[_TAIL] != head:
                 return True
         return False
@@ -230,22 +230,15 @@ class Reader(_End):
         self._release()
         return self._control[_TAIL] == self._head
 
-    @property
-    def awake(self) -> bool:
-        """What this reader said last."""
-        return not self._epoch & 1
-
     def wake(self) -> None:
         """Say that this reader is awake: nobody needs to ring."""
         if self._epoch & 1:
             self._epoch += 1
             self._control[_SLEEPING] = self._epoch
 
-    def _load_tail(self, head: int) -> int:
-        tail = self._control[_TAIL]  # SYNC POINT: publish
+    def _check_tail(self, head: int, tail: int) -> None:
         if not head <= tail <= head + self._capacity or tail & _PADDING:
             raise DecodeError(f"a ring's writer claims to have written {tail} bytes; {head} were read")
         if not self._ordered:
             self._fence()
         self._tail = tail
-        return tail

@@ -19,7 +19,7 @@ from heros.shm.endpoint import Endpoint, Outbox, forget, remember
 from heros.shm.handshake import Agreement, Greeting
 from heros.shm.lead import Lead, SpinGroup
 from heros.shm.leases import NoRoom
-from heros.shm.records import NO_BUFFERS, Body, Record, decode, encode, stage
+from heros.shm.records import NO_BUFFERS, Body, decode, encode, stage
 from heros.shm.ring import Reader, Writer
 from heros.transport import Buffer, Payload, Peer, Receiver, Task, Transport
 from heros.wire import FRAME, Kind
@@ -53,13 +53,10 @@ class ShmLink(Endpoint):
         self._receiver = receiver
         self._ended = ended
         self._request_bell = agreement.request_bell
-        self._replies = Outbox(Writer(replies), agreement.reply_bell.ring, workers)
-        self._replies.borrowed = self._borrowed
+        self._replies = Outbox(Writer(replies), agreement.reply_bell.ring, workers, self._borrowed)
         self._returning = self._replies
         self._events = Outbox(Writer(events), self._ring_socket, workers)
-        self._requests = Lead(
-            Reader(requests), workers, self._receive, self._request_bell.ring, self._lose, group
-        )
+        self._requests = Lead(Reader(requests), workers, self._receive, self._request_bell.ring, self._lose, group)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -75,20 +72,20 @@ class ShmLink(Endpoint):
         frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
         replies = self._replies
         try:
-            if not buffers and FRAME.size + len(header) <= replies.longest:
-                record = Record(layout.FRAME, frame + header, ())
+            if not buffers and len(data := frame + header) <= replies.longest:
+                tag = layout.FRAME
             else:
                 body = stage(self._arena, buffers) if buffers else NO_BUFFERS
-                record = encode(frame, header, body, self._lent, self._arena, replies.longest)
+                tag, data, _ = encode(frame, header, body, self._lent, self._arena, replies.longest)
             self._requests.take_back()
-            if replies.send_or_queue(record.tag, record.body):
+            if replies.send(tag, data) or replies.send_or_queue(tag, data):
                 return
         except NoRoom:
             pass
         except DecodeError as error:
             self._lose(error)
             return
-        self.close("does not read its replies")
+        self.close("it does not read its replies")
 
     def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
         """Send one event frame to one subscription. See ``transport.Link``."""
@@ -115,7 +112,8 @@ class ShmLink(Endpoint):
 
     def close(self, reason: str) -> None:
         """Disconnect this peer. See ``transport.Link``."""
-        self._lose(PeerLost(f"node {self.peer.node_id} was disconnected: it {reason}"), bye=f"has disconnected us: {reason}")
+        lost = PeerLost(f"node {self.peer.node_id} was disconnected: {reason}")
+        self._lose(lost, bye=f"has disconnected us: {reason}")
 
     # -- events -----------------------------------------------------------------------------------------------
 

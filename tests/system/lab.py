@@ -40,7 +40,7 @@ class Instrument(LocalHERO):
     frames: int
     handler: Callable[[int], int]
     partner: Any = None
-    _hero_tags = ["from-class"]
+    _hero_tags = ("from-class",)
 
     def __init__(self, name: str, realm: str) -> None:
         self.frames = 7

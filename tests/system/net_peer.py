@@ -245,6 +245,8 @@ def main() -> None:
             threading.Thread(
                 target=call, args=(channels[arguments[0]][0], SLEEP, b"600", (), None), daemon=True
             ).start()
+        elif command == "flood":  # more than fits into any queue, to one that may not read
+            channels[arguments[0]][0].submit(0, CHECKSUM, 1, 0, b"", [pattern(64 << 20)], lambda reply: None)
         elif command == "exit":
             node.net.close()
             sys.exit(7)

@@ -28,7 +28,7 @@ def zenoh_config(port: int, listen: bool) -> str:
             "listen": {"endpoints": [f"tcp/127.0.0.1:{port if listen else 0}"]},
             "connect": {
                 "endpoints": [] if listen else [f"tcp/127.0.0.1:{port}"],
-                "timeout_ms": 0,
+                "timeout_ms": -1,  # for ever, in the background; 0 would be once
                 "exit_on_failure": False,
                 "retry": {"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2},
             },

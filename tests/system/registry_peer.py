@@ -138,6 +138,19 @@ class Peer:
         os.rename = stop_and_rename
         self.add(name)
 
+    def fork_before_rename(self, name: str) -> int:
+        """Fork in the middle of an addition; the child keeps its copies of the descriptors."""
+        rename, children = os.rename, []
+
+        def fork_and_rename(*arguments: Any, **keywords: Any) -> None:
+            children.append(self.fork(False))
+            rename(*arguments, **keywords)
+
+        os.rename = fork_and_rename
+        self.add(name)
+        os.rename = rename
+        return children[0]
+
     def patience(self, seconds: float) -> None:
         records.LOCK_SECONDS = seconds  # type: ignore[misc]
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -231,4 +231,7 @@ def relay(path: str, onward: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "call": call, "hold": hold, "listen": listen, "relay": relay}[sys.argv[1]](*sys.argv[2:])
+    roles: dict[str, Callable[..., None]] = {
+        "serve": serve, "call": call, "hold": hold, "listen": listen, "relay": relay,
+    }  # fmt: skip
+    roles[sys.argv[1]](*sys.argv[2:])

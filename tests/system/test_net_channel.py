@@ -302,7 +302,8 @@ def test_a_process_with_pending_calls_exits_with_its_own_code(lab: Lab, how: str
     client = lab.process()
     client.ask("connect", "dev")
     client.ask("hang", "dev")
-    server.stop()  # not even a peer that does not answer holds it up
+    server.stop()  # not even a peer that does not read holds it up
+    client.ask("flood", "dev")
     assert client.popen.stdin is not None
     client.popen.stdin.write(json.dumps([how]).encode() + b"\n")
     client.popen.stdin.flush()
@@ -435,3 +436,26 @@ def test_what_was_closed_says_so(lab: Lab) -> None:
             use()
     lab.node.net.withdraw(lab.node.entry("nothing"))
     lab.node.net.close()
+
+
+def test_a_client_that_does_not_read_its_replies_is_disconnected(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "NET_REPLY_BACKLOG_BYTES", 8 * limits.MIB)
+    lab.node.net.announce(lab.node.entry("camera"))
+    reader, other = lab.process(), lab.process("dev")
+    reader.ask("connect", "camera")
+    (link,) = lab.node.net._ends.values()
+    channel, _ = lab.connect("dev")
+    reader.stop()
+    result = pattern(64 * limits.MIB)
+    blocked = threading.Thread(target=link.reply, args=(Kind.RESULT, 0, 1, b"", [result]), daemon=True)
+    blocked.start()
+    wait_for(lambda: link._outbox._busy.locked())
+    for call_id in range(2, 12):  # none of these blocks
+        link.reply(Kind.RESULT, 0, call_id, b"", [result[: limits.MIB]])
+    assert link.closed
+    assert lab.node.server.ended == [link]
+    assert add(channel) == 5  # nobody else notices
+    assert other.popen.poll() is None
+    reader.kill()
+    blocked.join(20)
+    assert not blocked.is_alive()

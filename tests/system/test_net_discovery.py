@@ -18,8 +18,8 @@ from heros.net import keys
 from heros.net.session import NetNode
 from heros.workers import Workers
 from tests.system.net_lab import Lab
-from tests.system.net_peer import ADD, PAIR, Node, Server, call, wait_for
-from tests.system.netconfig import zenoh_config
+from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call, wait_for
+from tests.system.netconfig import free_port, zenoh_config
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -257,3 +257,18 @@ def test_a_forked_child_forgets_the_session_and_opens_its_own(lab: Lab) -> None:
         assert json.loads(pipe.read()) == 42
     os.waitpid(pid, 0)
     assert PAIR.unpack(call(channel, ADD, PAIR.pack(1, 2)).header)[0] == 3
+
+
+def test_the_order_of_starting_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, realm = free_port(), f"test-{uuid.uuid4().hex[:12]}"
+    early = Process(realm, port, listen=False)
+    try:
+        early.ask("announce", "early")
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", zenoh_config(port, listen=True))
+        node = Node(realm)
+        try:
+            assert [entry.name for entry in node.net.find("early", 60)] == ["early"]
+        finally:
+            node.close()
+    finally:
+        early.end()

@@ -23,7 +23,7 @@ from heros.workers import Workers
 if sys.platform != "linux":
     pytest.skip("host records are kept on Linux only", allow_module_level=True)
 
-from heros.registry import Registry
+from heros.registry import Registry, locks
 
 PEER = Path(__file__).with_name("registry_peer.py")
 ROOT = Path(__file__).parents[2]
@@ -181,6 +181,20 @@ def test_dead_ones_are_cleaned_up_by_one_lookup_of_one_name(
     until(lambda: files_in(directory) == clean)
 
 
+def test_those_who_ask_at_the_same_moment_do_not_take_each_other_for_the_owner(
+    start: Callable[..., Process], registry: Registry
+) -> None:
+    server = start()
+    server.ask("add", "s")
+    fd = os.open(registry.directory / "nodes" / f"{server.node_id}.lock", os.O_RDONLY)
+    server.kill()
+    assert locks.share(fd)  # as one does who asks whether the server lives
+    try:
+        assert registry.find("lab", "s") == []
+    finally:
+        locks.release(fd)
+
+
 def test_dead_process_without_a_hero_is_cleaned_up_by_the_next_one(
     start: Callable[..., Process], directory: Path
 ) -> None:
@@ -314,6 +328,16 @@ def test_lock_held_by_a_child_is_noticed_when_the_child_ends(
     until(lambda: not told.present)
 
 
+def test_child_that_was_forked_in_an_addition_does_not_keep_the_name_locked(start: Callable[..., Process]) -> None:
+    server, other = start(), start()
+    child = server.ask("fork_before_rename", "s")
+    try:
+        other.ask("patience", 0.05)
+        assert other.ask("add", "s")
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 # -- crashes at bad moments -----------------------------------------------------------------------------------------
 
 
@@ -328,7 +352,7 @@ def test_crash_on_the_way_leaves_nothing_for_ever(
     assert len(left) > len(EMPTY)
     other = start()
     assert other.ask("find", "s") == []
-    assert other.ask("add", "s", True)
+    assert other.ask("add", "t", True)
     other.ask("close")
     assert files_in(directory) == EMPTY
 

@@ -147,7 +147,12 @@ def test_eight_threads_call_at_once(channel: ShmChannel) -> None:
 
 def test_a_slow_call_delays_no_other(channel: ShmChannel) -> None:
     done = threading.Event()
-    slow = threading.Thread(target=lambda: (call(channel, Do.SLEEP, b"1.5"), done.set()))
+
+    def wait() -> None:
+        call(channel, Do.SLEEP, b"1.5")
+        done.set()
+
+    slow = threading.Thread(target=wait)
     slow.start()
     wait_until(lambda: channel._pending)
     for _ in range(200):
@@ -259,7 +264,7 @@ def test_events_arrive_in_order(channel: ShmChannel, receiver: Silent) -> None:
 
 
 def test_frames_are_dropped_rather_than_mixed(channel: ShmChannel, receiver: Silent) -> None:
-    sent, _skipped = map(int, call(channel, Do.FRAMES, number=300, timeout=60).header.split())
+    sent, _skipped = map(int, call(channel, Do.FRAMES, number=300, timeout=60).header.split())  # type: ignore[union-attr]
     wait_until(lambda: len(receiver.samples) == sent)
     assert sent > 0
     for fields, (frame,) in receiver.samples:
@@ -272,7 +277,7 @@ def test_a_hoarder_does_not_starve_the_publisher(channel: ShmChannel, receiver: 
     # The receiver keeps every sample for ever; half the pool at most stays with it, the rest it gets as copies.
     for _ in range(3):
         before = len(receiver.samples)
-        sent, _skipped = map(int, call(channel, Do.FRAMES, number=100, timeout=60).header.split())
+        sent, _skipped = map(int, call(channel, Do.FRAMES, number=100, timeout=60).header.split())  # type: ignore[union-attr]
         wait_until(lambda: len(receiver.samples) == before + sent)  # noqa: B023
         assert sent > 4
     shared = [frame for _, (frame,) in receiver.samples if isinstance(frame, np.ndarray)]
@@ -379,7 +384,9 @@ def test_a_payload_is_staged_once_for_all_links(path: str, workers: Workers) -> 
     serving = Workers("server")
     server = ShmServer(path, own(NODE), serving, Server())
     receivers = [Silent(), Silent()]
-    channels = [connect(path, own(f"client{index}"), NODE, workers, receiver) for index, receiver in enumerate(receivers)]
+    channels = [
+        connect(path, own(f"client{index}"), NODE, workers, receiver) for index, receiver in enumerate(receivers)
+    ]
     wait_until(lambda: len(server.links) == 2)
     before = process_arena().owned
     payload = Payload(b"", [np.arange(3 << 20, dtype="u1")])

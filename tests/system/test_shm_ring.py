@@ -17,7 +17,7 @@ from heros.shm.ring import Reader, Writer
 if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
 
-RECORDS = 400_000
+RECORDS = 200_000
 PATTERN = random.Random(7).randbytes(1 << 16)
 
 

@@ -794,11 +794,12 @@ def test_peers_cannot_fill_the_caches() -> None:
 
 
 def decodes_or_refuses(header: bytes, buffers: list[Any]) -> None:
+    """Nothing looks at the items: numpy itself cannot show some bit patterns (text beyond Unicode, ``datetime64``
+    without a unit), and makes arrays of them without complaint."""
     try:
-        value, _ = decode(header, buffers)
+        decode(header, buffers)
     except DecodeError:
-        return
-    repr(value)  # can be looked at
+        pass
 
 
 @given(values | arrays() | st.lists(arrays(), max_size=3), st.data())

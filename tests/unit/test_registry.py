@@ -27,11 +27,13 @@ from hypothesis import strategies as st
 from heros.entry import Entry
 from heros.exceptions import HEROSError, NameInUse
 from heros.limits import MAX_NAME_LENGTH, MAX_RECORD_BYTES
-from heros.registry import host, process, runtime_directory
-from heros.registry.records import folder_name
 from heros.workers import Workers
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="host records are kept on Linux only")
+if sys.platform != "linux":
+    pytest.skip("host records are kept on Linux only", allow_module_level=True)
+
+from heros.registry import host, locks, process, runtime_directory
+from heros.registry.records import folder_name
 
 
 def unique() -> str:
@@ -162,14 +164,12 @@ def test_runtime_directory_is_absolute(environment: pytest.MonkeyPatch, director
     assert runtime_directory() == directory / "here"
 
 
-@linux
 def test_runtime_directory_is_private(environment: pytest.MonkeyPatch) -> None:
     path = runtime_directory()
     assert path.stat().st_mode & 0o777 == 0o700
     assert path.name == f"heros-{os.getuid()}"
 
 
-@linux
 def test_session_directory_that_is_not_there_or_not_ours_is_passed_over(
     environment: pytest.MonkeyPatch, directory: Path
 ) -> None:
@@ -182,7 +182,6 @@ def test_session_directory_that_is_not_there_or_not_ours_is_passed_over(
         runtime_directory()
 
 
-@linux
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
 def test_directory_that_others_may_write_to_is_refused(
     environment: pytest.MonkeyPatch, directory: Path, mode: int
@@ -195,7 +194,6 @@ def test_directory_that_others_may_write_to_is_refused(
         runtime_directory()
 
 
-@linux
 def test_directory_of_somebody_else_is_refused(environment: pytest.MonkeyPatch, directory: Path) -> None:
     environment.setenv("HEROS_RUNTIME_DIR", str(directory))
     environment.setattr(os, "getuid", lambda: directory.stat().st_uid + 1)
@@ -222,7 +220,7 @@ def test_file_is_refused(environment: pytest.MonkeyPatch, directory: Path) -> No
 # -- the contract, on both implementations ------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[pytest.param(host, marks=linux, id="host"), pytest.param(process, id="process")])
+@pytest.fixture(params=[pytest.param(host, id="host"), pytest.param(process, id="process")])
 def pair(request: pytest.FixtureRequest, directory: Path, workers: Workers) -> Iterator[tuple[Any, Any]]:
     """Two nodes in one place."""
     module: ModuleType = request.param
@@ -451,12 +449,10 @@ def test_where_there_is_no_fcntl_the_registry_is_of_the_process(directory: Path)
 # -- files --------------------------------------------------------------------------------------------------------
 
 
-@linux
 def test_the_import_path_gives_the_registry_of_the_host() -> None:
     assert importlib.import_module("heros.registry").Registry is host.Registry
 
 
-@linux
 def test_nothing_is_left_after_close(open_registry: Callable[..., host.Registry], directory: Path) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     one, other = open_registry(), open_registry()
@@ -474,7 +470,6 @@ def test_nothing_is_left_after_close(open_registry: Callable[..., host.Registry]
     until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 
 
-@linux
 def test_descriptors_do_not_depend_on_the_number_of_heros(registry: host.Registry) -> None:
     registry.add(entry_of(registry, "first"))
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -484,7 +479,6 @@ def test_descriptors_do_not_depend_on_the_number_of_heros(registry: host.Registr
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-@linux
 def test_lookup_of_one_name_touches_its_own_folder_only(
     registry: host.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +503,6 @@ def test_lookup_of_one_name_touches_its_own_folder_only(
     assert not any(line.startswith("scandir") for line in touched)
 
 
-@linux
 def test_order_does_not_depend_on_the_clock(
     open_registry: Callable[..., host.Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,7 +514,6 @@ def test_order_does_not_depend_on_the_clock(
     assert one.find("lab", "s") == [second, first]
 
 
-@linux
 def test_records_that_are_none_are_ignored_and_logged_once(
     registry: host.Registry, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -559,14 +551,12 @@ def test_records_that_are_none_are_ignored_and_logged_once(
     assert registry.find("lab", "s") == [good]
 
 
-@linux
 def test_record_that_is_too_large_is_refused(registry: host.Registry, directory: Path) -> None:
     with pytest.raises(HEROSError, match="extra_metadata"):
         registry.add(entry_of(registry, "s", extra_metadata={"x": "x" * MAX_RECORD_BYTES}))
     assert registry.realms() == []
 
 
-@linux
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -592,7 +582,6 @@ def test_errors_of_the_system_come_in_words_and_leave_nothing(
     registry.add(entry_of(registry, "s"))
 
 
-@linux
 def test_directory_too_long_for_a_socket_is_refused(directory: Path, workers: Workers) -> None:
     with pytest.raises(HEROSError, match=r"bytes too long.*HEROS_RUNTIME_DIR"):
         host.Registry(directory / ("x" * 90), unique(), workers)
@@ -603,7 +592,6 @@ def test_directory_too_long_for_a_socket_is_refused(directory: Path, workers: Wo
     registry.close()
 
 
-@linux
 def test_one_node_id_is_one_node(
     registry: host.Registry, directory: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -612,7 +600,27 @@ def test_one_node_id_is_one_node(
         host.Registry(directory, registry.node_id, workers)
 
 
-@linux
+def test_lock_file_removed_between_its_making_and_its_locking_is_made_again(
+    open_registry: Callable[..., host.Registry], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, removed, take = open_registry(), [], locks.take
+
+    def remove_and_take(fd: int, seconds: float) -> bool:
+        if not removed:
+            removed.extend(other._nodes.dead())
+            for node_id in removed:
+                other._nodes.remove_if_dead(node_id)
+        return take(fd, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "take", remove_and_take)
+        one = open_registry()
+    assert removed == [one.node_id]
+    entry = entry_of(one, "s")
+    one.add(entry)
+    assert other.find("lab", "s") == [entry]
+
+
 def test_deleted_runtime_directory_is_an_error_in_words(registry: host.Registry, directory: Path) -> None:
     for folder in ("nodes", "realms"):
         for path in sorted((directory / folder).iterdir()):
@@ -624,7 +632,6 @@ def test_deleted_runtime_directory_is_an_error_in_words(registry: host.Registry,
     (directory / "realms").mkdir()
 
 
-@linux
 def test_without_inotify_it_polls(
     open_registry: Callable[..., host.Registry], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -649,7 +656,6 @@ def test_without_inotify_it_polls(
     stop()
 
 
-@linux
 def test_watching_goes_on_after_a_time_without_descriptors(
     open_registry: Callable[..., host.Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,7 +677,6 @@ def test_watching_goes_on_after_a_time_without_descriptors(
     until(lambda: len(told.present) == 1)
 
 
-@linux
 def test_idle_watch_does_nothing(open_registry: Callable[..., host.Registry], monkeypatch: pytest.MonkeyPatch) -> None:
     """No timer runs and no task is queued while nothing happens: what an idle process pays is nothing."""
     one, other = open_registry(), open_registry()

@@ -142,6 +142,31 @@ def test_a_task_may_enter_its_own_strand() -> None:
     assert order == ["outer", "inner"]
 
 
+def test_a_task_queued_while_the_strand_is_given_up_is_not_lost() -> None:
+    """Another thread queues it, and finds the strand taken, after the last look and before the release."""
+    strand, ran = Strand(), list[int]()
+
+    class Lock:
+        def __init__(self) -> None:
+            self.held = False
+            self.late: Callable[[], None] | None = lambda: ran.append(2)
+
+        def acquire(self, blocking: bool) -> bool:
+            taken, self.held = not self.held, True
+            return taken
+
+        def release(self) -> None:
+            if self.late is not None:
+                late, self.late = self.late, None
+                assert strand.enter(late) is None
+            self.held = False
+
+    strand._busy = Lock()  # type: ignore[assignment]
+    strand.run(lambda: ran.append(1))
+    assert ran == [1, 2]
+    assert strand.acquire()
+
+
 def test_a_strand_outlives_what_its_tasks_raise(caplog: pytest.LogCaptureFixture) -> None:
     strand, ran = Strand(), list[int]()
     strand.run(lambda: 1 / 0)

@@ -79,7 +79,7 @@ class Binding:
 
         Args:
             op: one of ``wire.Op``.
-            value: CALL: ``(positional, keyword)``; SET: the new value; GET: None.
+            value: CALL: ``[positional, keyword]``; SET: the new value; GET: None.
             timeout: seconds; None: as long as the server lives.
 
         Raises:

@@ -183,7 +183,7 @@ class RemoteCallback(Callback):
                 return
             self._under_way += 1
         try:
-            header, buffers = self._binding.encode(self._member, (args, kwargs))
+            header, buffers = self._binding.encode(self._member, [list(args), kwargs])
             message = header, [snapshot_buffer(buffer) for buffer in buffers]
             send = functools.partial(self._send, message)
             self._strand.post(send, self._binding.node.workers)

@@ -50,7 +50,7 @@ class RemoteMethod:
         self._timeout = timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.binding.call(_CALL, self.__name__, (args, kwargs), self._timeout)
+        return self.binding.call(_CALL, self.__name__, [list(args), kwargs], self._timeout)
 
     def options(self, *, timeout: float | None) -> RemoteMethod:
         """The same method with other options: ``hero.move.options(timeout=2.0)(x=3)``.
@@ -64,7 +64,7 @@ class RemoteMethod:
 
     def oneway(self, *args: Any, **kwargs: Any) -> None:
         """Call it and wait for nothing. What it raises is logged at the server."""
-        self.binding.oneway(self.__name__, (args, kwargs))
+        self.binding.oneway(self.__name__, [list(args), kwargs])
 
     def __repr__(self) -> str:
         return f"<method {self.__name__}{self.__signature__} of {self.__self__!r}>"

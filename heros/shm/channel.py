@@ -260,11 +260,13 @@ class ShmChannel(Endpoint):
                 if not self._watching:
                     self._watching = True
                     self._workers.watch(self._reply_bell.fd, self._on_replies)
-                if not self._replies.sleep():
-                    self._workers.post(self._on_replies)
+                self._replies.sleep()
                 self._role_owner = 0
                 self._role.release()
                 if not self._parked:  # SYNC POINT: role
+                    # A worker whom a doorbell woke while the role was held has gone away: look again for it.
+                    if self._replies.ready():
+                        self._workers.post(self._on_replies)
                     return
             else:
                 if waiter.reply is None:

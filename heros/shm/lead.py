@@ -45,18 +45,33 @@ def _nothing(*_: object) -> None:
 
 
 class Spin:
-    """A budget for spinning that adapts: whole after a hit, half after each miss, never below a sixteenth."""
+    """A budget for spinning that adapts: whole after a hit, half after each miss, never below a sixteenth.
 
-    __slots__ = ("most", "seconds")
+    What comes within the whole budget counts as a hit even if the reader had gone to sleep by then; else a budget that
+    has once become shorter than the peer's turn-around would never grow again.
+    """
+
+    __slots__ = ("_began", "most", "seconds")
 
     def __init__(self) -> None:
         self.most = self.seconds = limits.spin_seconds()
+        self._began = 0.0
+
+    def begin(self) -> float:
+        """Start to wait; returns until when to spin."""
+        self._began = now = time.perf_counter()
+        return now + self.seconds
 
     def hit(self) -> None:
         self.seconds = self.most
 
     def missed(self) -> None:
         self.seconds = max(self.seconds / 2, self.most * _SHORTEST)
+
+    def woken(self) -> None:
+        """Something has come after the budget was spent."""
+        if time.perf_counter() - self._began < self.most:
+            self.hit()
 
 
 class SpinGroup:
@@ -189,6 +204,7 @@ class Lead:
         """Read and run for as long as there is something. What the doorbell's handler calls."""
         self._kicked = False  # SYNC POINT: lead
         lead: Lead | None = self if self.take() else None
+        self._spin.woken()
         while lead is not None:
             lead = lead._serve()
 
@@ -231,7 +247,7 @@ class Lead:
         other = None
         if spin.most and group.spinning.acquire(False):
             try:
-                until = time.perf_counter() + spin.seconds
+                until = spin.begin()
                 while True:
                     if self.ring.spin(_TURNS):
                         spin.hit()

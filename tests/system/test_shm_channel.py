@@ -27,7 +27,7 @@ from heros.shm import FramePool, views
 from heros.shm.arena import process_arena
 from heros.shm.channel import ShmChannel, connect
 from heros.shm.server import ShmServer
-from tests.system.shm_peer import NODE, WORD, Do, Server, Silent, own
+from tests.system.shm_peer import NODE, WORD, Do, Server, Silent, own, warm_up
 
 PEER = Path(__file__).with_name("shm_peer.py")
 
@@ -434,6 +434,7 @@ def test_two_hundred_connections_leave_nothing(server: Child, path: str, workers
         channel.close()
         wait_until(lambda: receiver.lost)
 
+    warm_up(workers)
     for _ in range(5):
         visit()
     oracle = Oracle(pids=[server.pid])

@@ -32,7 +32,7 @@ from heros.shm import FramePool, handshake, layout, segment
 from heros.shm.arena import Arena, process_arena
 from heros.shm.channel import ShmChannel, connect
 from heros.shm.server import ShmLink, ShmServer
-from tests.system.shm_peer import NODE, Do, Server, Silent, own
+from tests.system.shm_peer import NODE, Do, Server, Silent, own, warm_up
 
 PEER = Path(__file__).with_name("shm_peer.py")
 
@@ -92,46 +92,45 @@ def still_serves(path: str, workers: Workers) -> None:
 # -- death ------------------------------------------------------------------------------------------------------
 
 
+def kill_in_mid_call(path: str, workers: Workers) -> None:
+    with Child(PEER, "serve", path) as child:
+        child.ready()
+        receiver = Silent()
+        channel = connect(path, own("clientnode"), NODE, workers, receiver)
+        channel.call(0, Do.POOLED, 1 << 20, 0, b"", (), 20)
+        outcomes: list[object] = []
+
+        def wait() -> None:
+            try:
+                channel.call(0, Do.NEVER, 0, 0, b"", [np.zeros(100_000, "u1")], None)
+            except PeerLost as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        channel.submit(0, Do.NEVER, 0, 0, b"", (), outcomes.append)
+        wait_until(lambda: len(channel._pending) == 4)
+        child.kill9()
+        wait_until(lambda: len(outcomes) == 4)
+        for thread in threads:
+            thread.join(20)
+        assert all(isinstance(outcome, PeerLost) and NODE in str(outcome) for outcome in outcomes)
+        wait_until(lambda: receiver.lost)
+        assert len(receiver.lost) == 1
+        os.unlink(path)
+
+
 def test_kill_the_server_in_mid_call(path: str, workers: Workers) -> None:
     warm = Path(path).with_name("warm")
     with Child(PEER, "serve", warm) as child:
         child.ready()
         still_serves(str(warm), workers)
-    process_arena().allocate(100_000)  # what a process has once, it keeps: this segment, and two workers
-    barrier = threading.Barrier(3)
-    for _ in range(2):
-        workers.post(barrier.wait)
-    barrier.wait(20)
+    process_arena().allocate(100_000)  # what a process has once, it keeps
+    warm_up(workers)
     oracle = Oracle()
     for _ in range(5):
-        with Child(PEER, "serve", path) as child:
-            child.ready()
-            receiver = Silent()
-            channel = connect(path, own("clientnode"), NODE, workers, receiver)
-            channel.call(0, Do.POOLED, 1 << 20, 0, b"", (), 20)
-            outcomes: list[BaseException] = []
-
-            def wait(channel: ShmChannel = channel, outcomes: list[BaseException] = outcomes) -> None:
-                try:
-                    channel.call(0, Do.NEVER, 0, 0, b"", [np.zeros(100_000, "u1")], None)
-                except PeerLost as error:
-                    outcomes.append(error)
-
-            threads = [threading.Thread(target=wait) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            channel.submit(0, Do.NEVER, 0, 0, b"", (), outcomes.append)  # type: ignore[arg-type]
-            wait_until(lambda: len(channel._pending) == 4)  # noqa: B023
-            child.kill9()
-            wait_until(lambda: len(outcomes) == 4)  # noqa: B023
-            for thread in threads:
-                thread.join(20)
-            assert all(isinstance(outcome, PeerLost) and NODE in str(outcome) for outcome in outcomes)
-            wait_until(lambda: receiver.lost)  # noqa: B023
-            assert len(receiver.lost) == 1
-            os.unlink(path)
-            outcomes.clear()
-            channel.close()
+        kill_in_mid_call(path, workers)
     gc.collect()  # the exceptions above refer to the frames that caught them
     oracle.check(deadline=20)
 
@@ -333,16 +332,18 @@ def test_a_segment_without_seals_disconnects(child: Child, path: str, workers: W
     oracle.check(deadline=20)
 
 
+def disturb(path: str, workers: Workers, message: bytes, fds: tuple[int, ...]) -> None:
+    channel = dial(path, workers)
+    handshake.send(channel._socket, message, fds)
+    wait_until(lambda: channel.closed)
+
+
 def test_unexpected_messages_and_descriptors_disconnect(child: Child, path: str, workers: Workers) -> None:
     still_serves(path, workers)
     fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     oracle = Oracle(pids=[child.pid])
     for data, fds in [(b"?", ()), (b"Sxx", (fd,)), (b"R", (fd,)), (b"Rx", ()), (b"R", (fd,) * 253), (b"x" * 5000, ())]:
-        channel = dial(path, workers)
-        handshake.send(channel._socket, data, fds)
-        wait_until(lambda: channel.closed)  # noqa: B023
-    channel = dial(path, workers)
-    channel.close()
+        disturb(path, workers, data, fds)
     still_serves(path, workers)
     oracle.check(deadline=20)
     os.close(fd)

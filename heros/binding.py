@@ -34,7 +34,7 @@ class Binding:
         HEROUnavailable: there is no such HERO.
     """
 
-    __slots__ = ("_lock", "bound", "name", "node", "realm", "timeout")
+    __slots__ = ("_lock", "_lower", "bound", "name", "node", "realm", "timeout")
 
     def __init__(self, node: Node, realm: str, name: str, timeout: float | None, wait: float) -> None:
         self.node = node
@@ -42,6 +42,7 @@ class Binding:
         self.name = name
         self.timeout = limits.call_timeout() if timeout is None else timeout
         self._lock = threading.Lock()
+        self._lower = node.dispatcher.lower
         self.bound = node.bind(realm, name, wait)
 
     def rebind(self, stale: Bound) -> Bound:
@@ -49,6 +50,7 @@ class Binding:
         with self._lock:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
+                self._lower = self.node.dispatcher.lower
                 self.bound = self.node.bind(self.realm, self.name)
             return self.bound
 
@@ -58,21 +60,27 @@ class Binding:
         return self.rebind(bound) if bound.channel.closed else bound
 
     def member(self, bound: Bound, name: str) -> int:
-        try:
-            return bound.members[name]
-        except KeyError:
-            raise AttributeError(
-                f"HERO {self.name!r} was restarted and has no member {name!r} any more. Make a new RemoteHERO of it."
-            ) from None
+        member = bound.members.get(name)
+        if member is None:
+            raise self._no_member(name)
+        return member
+
+    def _no_member(self, name: str) -> AttributeError:
+        return AttributeError(
+            f"HERO {self.name!r} was restarted and has no member {name!r} any more. Make a new RemoteHERO of it."
+        )
 
     def endpoint(self, name: str) -> str:
         return f"{self.realm}/{self.name}/{name}"
 
     def encode(self, name: str, value: object) -> tuple[bytes, list[Any]]:
         try:
-            return encode(value, self.node.dispatcher.lower)
+            return encode(value, self._lower)
         except EncodeError as error:
-            raise EncodeError(f"{self.name}.{name}: an argument cannot be sent: {error}") from None
+            raise self._refused(name, error) from None
+
+    def _refused(self, name: str, error: EncodeError) -> EncodeError:
+        return EncodeError(f"{self.name}.{name}: an argument cannot be sent: {error}")
 
     def call(self, op: int, name: str, value: object, timeout: float | None) -> Any:
         """Ask the HERO to call, get or set one member, and wait for the result.
@@ -91,11 +99,15 @@ class Binding:
         bound = self.bound
         if bound.channel.closed:
             bound = self.rebind(bound)
-        header, buffers = self.encode(name, value)
         try:
-            reply = bound.channel.call(
-                op, self.member(bound, name), bound.object_id, chain.next_call(), header, buffers, timeout
-            )
+            header, buffers = encode(value, self._lower)
+        except EncodeError as error:
+            raise self._refused(name, error) from None
+        try:
+            member = bound.members.get(name)
+            if member is None:
+                raise self._no_member(name)
+            reply = bound.channel.call(op, member, bound.object_id, chain.next_call(), header, buffers, timeout)
             if reply.fields[0] != _RESULT and reply.fields[2] == Fault.UNAVAILABLE:
                 bound = self.rebind(bound)
                 reply = bound.channel.call(

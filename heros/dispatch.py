@@ -41,6 +41,8 @@ __all__ = ["Concurrency", "Dispatcher", "Exported", "Member"]
 
 log = logging.getLogger("heros.dispatch")
 
+_CALL, _ONEWAY, _ACK, _RESULT, _METHOD = map(int, (Kind.CALL, Kind.ONEWAY, Kind.ACK, Kind.RESULT, Op.CALL))
+
 Concurrency: TypeAlias = Literal["method", "object", "free"]
 
 
@@ -157,16 +159,13 @@ class Dispatcher:
 
     # -- transport.Receiver -----------------------------------------------------------------------------------
 
-    def receive(
-        self, source: Channel | Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
-    ) -> Task | None:
-        """Take one CALL, ONEWAY or ACK."""
-        link = cast("Link", source)  # this receiver is given to server ends only
-        kind, op, index, object_id = fields[0], fields[2], fields[3], fields[5]
-        if kind == Kind.ACK:
-            self._acknowledge(link, fields[4], object_id)
+    def receive(self, link: Any, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Task | None:
+        """Take one CALL, ONEWAY or ACK. ``link`` is a ``Link``: this receiver is given to server ends only."""
+        kind, _, op, index, ident, object_id, chain_id, _, _ = fields
+        if kind == _ACK:
+            self._acknowledge(link, ident, object_id)
             return None
-        if kind != Kind.CALL and kind != Kind.ONEWAY:
+        if kind != _CALL and kind != _ONEWAY:
             log.warning("A frame of kind %d from pid %d makes no sense at a server; ignored", kind, link.peer.pid)
             return None
         if object_id == 0:
@@ -178,10 +177,10 @@ class Dispatcher:
             )
         member = exported.members[index]
         gate = member.gate
-        if gate is None or (fields[6] and gate.chain and chain.same_chain(gate.chain, fields[6])):
-            return partial(self._serve, link, member, op, fields, header, buffers)
+        if gate is None or (gate.chain and chain_id and chain.same_chain(gate.chain, chain_id)):
+            return partial(self._serve, link, member, fields, header, buffers)
         if gate.acquire():
-            return partial(self._serve_gated, gate, link, member, op, fields, header, buffers)
+            return partial(self._serve_gated, gate, link, member, fields, header, buffers)
         if len(gate) >= limits.QUEUED_REQUESTS:
             return partial(
                 self._refuse,
@@ -191,7 +190,7 @@ class Dispatcher:
                 f"{len(gate)} calls already wait for {exported.entry.name}.{member.name}; it takes too long for the "
                 "rate at which it is called",
             )
-        ready = gate.enter(partial(self._serve, link, member, op, fields, header, buffers))
+        ready = gate.enter(partial(self._serve, link, member, fields, header, buffers))
         return None if ready is None else partial(gate.go_on, ready)
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
@@ -214,60 +213,52 @@ class Dispatcher:
         gate: Gate,
         link: Link,
         member: Member,
-        op: int,
         fields: Fields,
         header: bytes | memoryview,
         buffers: Sequence[Buffer],
     ) -> None:
-        self._serve(link, member, op, fields, header, buffers)
-        gate.go_on(gate.leave())
+        """Run one call with its member's gate, which has been taken, and then what waits there."""
+        try:
+            self._serve(link, member, fields, header, buffers)
+        finally:
+            ready = gate.leave()
+            if ready is not None:
+                gate.go_on(ready)
 
     def _serve(
-        self,
-        link: Link,
-        member: Member,
-        op: int,
-        fields: Fields,
-        header: bytes | memoryview,
-        buffers: Sequence[Buffer],
+        self, link: Link, member: Member, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
     ) -> None:
-        """Run one call and reply. Never raises."""
+        """Run one call and reply. Raises nothing but a ``KeyboardInterrupt`` in the main thread."""
+        kind, _, op, _, call_id, _, chain_id, _, _ = fields
         try:
             value, has_references = decode(header, buffers)
         except DecodeError as error:
             self._refuse(link, fields, Fault.MALFORMED, str(error))
             return
-        del buffers  # the arguments alone hold them now, and are let go of with the call
-        thread = chain.current
-        outer, thread.chain = thread.chain, fields[6]
         gate = member.gate
+        thread = chain.current
+        outer, thread.chain = thread.chain, chain_id
         if gate is not None:
-            gate_outer, gate.chain = gate.chain, fields[6]
+            gate_outer, gate.chain = gate.chain, chain_id
         try:
             if has_references:
                 value = replace_references(value, self.lift)
-            result = _invoke(member, op, value)
-            del value
-            reply_header, reply_buffers = encode(result, self.lower)
-            del result
+            if op == _METHOD and member.flavor == "method":
+                positional, keyword = value
+                result = getattr(member.hero, member.name)(*positional, **keyword)
+            else:
+                result = _invoke(member, op, value)
+            header, buffers = encode(result, self.lower)
+            if kind == _CALL:
+                link.reply(_RESULT, 0, call_id, header, buffers)
         except BaseException as error:
             self._raised(link, member, fields, error)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # not the method's: Ctrl-C, in a call within this process
-        else:
-            self._reply(link, fields, reply_header, reply_buffers)
         finally:
             thread.chain = outer
             if gate is not None:
                 gate.chain = gate_outer
-
-    def _reply(self, link: Link, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> None:
-        if fields[0] == Kind.ONEWAY:
-            return
-        try:
-            link.reply(Kind.RESULT, 0, fields[4], header, buffers)
-        except OutOfSharedMemory as error:
-            link.reply(Kind.ERROR, Fault.RAISED, fields[4], encode(describe(error))[0], ())
 
     def _raised(self, link: Link, member: Member, fields: Fields, error: BaseException) -> None:
         if isinstance(error, EncodeError):
@@ -296,7 +287,8 @@ class Dispatcher:
         except (TypeError, ValueError, LookupError) as error:
             self._refuse(link, fields, Fault.MALFORMED, f"the node cannot serve this request: {error!r}")
         else:
-            self._reply(link, fields, reply_header, reply_buffers)
+            if fields[0] == _CALL:
+                link.reply(_RESULT, 0, fields[4], reply_header, reply_buffers)
 
     def _bind(self, link: Link, arguments: list[Any]) -> object:
         realm, name, instance = arguments
@@ -345,12 +337,9 @@ class Dispatcher:
 
 
 def _invoke(member: Member, op: int, value: Any) -> object:
-    """Do what the request asks of the member. Raises whatever the member raises."""
+    """Do what the request asks of the member, but for the call of a method. Raises whatever the member raises."""
     if op == Op.CALL:
-        if member.flavor != "method":
-            raise TypeError(f"{member.name} is an {member.flavor} and cannot be called")
-        positional, keyword = value
-        return getattr(member.hero, member.name)(*positional, **keyword)
+        raise TypeError(f"{member.name} is an {member.flavor} and cannot be called")
     if member.flavor != "attribute":
         raise TypeError(f"{member.name} is a {member.flavor}, not an attribute")
     if op == Op.GET:

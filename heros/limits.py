@@ -88,6 +88,10 @@ busy; more would only cost fresh memory."""
 NET_REPLY_BACKLOG_BYTES = 1 * GIB
 """Replies that wait for one peer which does not read them; beyond, it is disconnected."""
 
+NET_RECYCLED_BUFFERS = 2
+NET_RECYCLED_BYTES = 64 * MIB
+"""Memory of received messages that is kept to be used again: this many of at most this size, in the process."""
+
 NET_HELD_PACKETS = 256
 NET_HELD_SECONDS = 5.0
 """Packets that overtook others (when Zenoh finds a better route) wait this long for them, then the channel ends."""

@@ -48,6 +48,11 @@ def encode(value: Any, lower: Lower | None = None) -> tuple[bytes, list[Buffer]]
 
     Thread-safe as far as ``value`` is not changed meanwhile.
     """
+    if type(value) in _SCALARS:
+        try:
+            return _pack_scalar(value), []
+        except OverflowError:
+            pass  # an integer of more than 64 bits
     try:
         encoder = _encoders.pop()
     except IndexError:
@@ -81,6 +86,9 @@ def encode(value: Any, lower: Lower | None = None) -> tuple[bytes, list[Buffer]]
     return header, buffers
 
 
+_SCALARS = frozenset({bool, int, float, type(None)})
+_pack_scalar = Packer(autoreset=True).pack
+"""One packer for all threads: packing a scalar runs no code of Python's, so that nobody comes in between."""
 _BYTES_LIKE = frozenset({bytes, bytearray, memoryview})
 _NO_BYTES = nesting.LEAVES - {bytes}
 _INTEGERS = range(-(2**63), 2**64)

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from heros import limits, wire
 from heros.exceptions import DecodeError
 from heros.net.packets import HEAD, Kind, Packet, split_body, split_entries
+from heros.net.recycler import lend
 from heros.transport import Buffer
 from heros.workers import Timer, Workers
 
@@ -40,7 +39,7 @@ class _Assembly:
             raise DecodeError(f"a message of {total} bytes is declared; the limit is {limits.NET_FRAME_BYTES}")
         self.fields = fields
         try:
-            self.body = np.empty(total, np.uint8).data
+            self.body = lend(total).data
         except MemoryError:
             raise DecodeError(f"there is no memory for a message of {total} bytes") from None
         self.filled = 0

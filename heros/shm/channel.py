@@ -44,7 +44,7 @@ __all__ = ["ShmChannel", "connect"]
 
 log = logging.getLogger("heros.shm")
 
-_TURNS: Final = 64
+_TURNS: Final = 32
 _NET_SECONDS: Final = 1.0
 _SHORTEST_NAP: Final = 20e-6
 _LONGEST_NAP: Final = 2e-3
@@ -122,11 +122,10 @@ class ShmChannel(Endpoint):
             if self._lost is not None:
                 raise PeerLost(str(self._lost))
             self._write(frame, header, buffers, deadline)
-            while waiter.reply is None:
+            while (reply := waiter.reply) is None:
                 if reader or self._park(waiter, deadline):
                     reader = True
                     self._read_until(waiter, deadline)
-            reply = waiter.reply
         finally:
             if waiter.reply is None:
                 self._pending.pop(call_id, None)
@@ -259,7 +258,7 @@ class ShmChannel(Endpoint):
                     return
                 if not self._watching:
                     self._watching = True
-                    self._workers.watch(self._reply_bell.fd, self._on_replies)
+                    self._watch(self._reply_bell.fd, self._on_replies)
                 self._replies.sleep()
                 self._role_owner = 0
                 self._role.release()
@@ -299,26 +298,22 @@ class ShmChannel(Endpoint):
         """With the role: deliver replies until ``waiter`` has its own."""
         ring = self._replies
         spin = self._spin
-        started = time.perf_counter()
-        until = started + spin.seconds
+        until = spin.begin()
         slept = False
-        while True:
+        while waiter.reply is None:
             lost = self._lost  # before the last look: what a peer wrote before it died still counts
-            if self._deliver_next():
-                if waiter.reply is not None:
-                    break
-                continue
-            if lost is not None:
+            if ring.spin(_TURNS):
+                self._deliver_next()
+            elif lost is not None:
                 raise PeerLost(str(lost))
-            while not ring.spin(_TURNS):
-                if time.perf_counter() > until or self._lost is not None:
-                    self._sleep(deadline, started)
-                    slept = True
-                    break
-        if not slept or time.perf_counter() - started < spin.most:
-            spin.hit()
-        else:
+            elif time.perf_counter() > until:
+                self._sleep(deadline, spin.began)
+                slept = True
+        if slept:
             spin.missed()
+            spin.woken()
+        else:
+            spin.hit()
 
     def _deliver_next(self) -> bool:
         """Deliver the next reply; False when there is none."""
@@ -336,7 +331,11 @@ class ShmChannel(Endpoint):
         except DecodeError as error:
             self._lose(error)
             raise PeerLost(str(error)) from error
-        self._settle(self._pending.pop(fields[4], None), Reply(fields, header, buffers))
+        entry = self._pending.pop(fields[4], None)
+        if type(entry) is _Waiter and entry.gate is None:  # it is this thread that waits
+            entry.reply = Reply(fields, header, buffers)
+        else:
+            self._settle(entry, Reply(fields, header, buffers))
         return True
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Final
 
 __all__ = ["CLOSED", "Doorbell"]
@@ -23,13 +22,17 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the reader. Never blocks."""
-        with suppress(BlockingIOError, OSError):  # rung 2**64 times without being heard, or abandoned after a fork
+        try:
             os.eventfd_write(self.fd, 1)
+        except OSError:
+            pass  # rung 2**64 times without being heard, or abandoned after a fork
 
     def clear(self) -> None:
         """Take note: the next ``poll`` of the descriptor waits again."""
-        with suppress(BlockingIOError, OSError):
+        try:
             os.eventfd_read(self.fd)
+        except OSError:
+            pass  # it has not rung
 
     def abandon(self) -> None:
         """Close the descriptor now. For a forked child, in which no other thread exists."""

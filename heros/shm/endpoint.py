@@ -186,6 +186,8 @@ class Endpoint:
         self._socket_lock = threading.RLock()
         self._rang = False
         self._lost: BaseException | None = None
+        self.closed = False
+        """True once the peer is lost or ``close`` was called."""
         self._ending = threading.Lock()
         self._lent = Lent(arena, self._announce, self._retire)
         self._borrowed = Borrowed(self._fetch, self._start_ticking)
@@ -194,15 +196,16 @@ class Endpoint:
         self._tick = _SHORTEST_TICK
         remember(self)
 
-    @property
-    def closed(self) -> bool:
-        """True once the peer is lost or ``close`` was called."""
-        return self._lost is not None
-
     # -- the socket -------------------------------------------------------------------------------------------
 
+    def _watch(self, fd: int, handler: Callable[[], object]) -> None:
+        """Watch a descriptor of this connection, unless it has ended, and the descriptor with it."""
+        with self._ending:
+            if self._lost is None:
+                self._workers.watch(fd, handler)
+
     def _watch_socket(self) -> None:
-        self._workers.watch(self._fd, self._on_socket)
+        self._watch(self._fd, self._on_socket)
 
     def _on_socket(self) -> None:
         """The socket is readable: what its handler on a worker does. May also be called by anyone."""
@@ -315,6 +318,7 @@ class Endpoint:
             if self._lost is not None:
                 return
             self._lost = reason
+            self.closed = True
         reason.__traceback__ = None  # it refers to the frames that found out, and they to this endpoint
         if isinstance(reason, DecodeError):
             log.error("Disconnecting node %s, pid %d: %s", self.peer.node_id, self.peer.pid, reason)
@@ -353,6 +357,7 @@ class Endpoint:
     def abandon(self) -> None:
         """In a forked child: close the descriptors, and nothing else. No lock: its holder may not exist here."""
         self._lost = PeerLost("this connection stayed with the parent process")
+        self.closed = True
         self._socket.close()
         for bell in self._bells:
             bell.abandon()

@@ -38,6 +38,7 @@ __all__ = ["Lead", "Spin", "SpinGroup"]
 
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
+_SOON: Final = 3
 
 
 def _nothing(*_: object) -> None:
@@ -45,33 +46,34 @@ def _nothing(*_: object) -> None:
 
 
 class Spin:
-    """A budget for spinning that adapts: whole after a hit, half after each miss, never below a sixteenth.
+    """A budget for spinning that adapts: whole after a hit, half after each miss, down to a sixteenth.
 
-    What comes within the whole budget counts as a hit even if the reader had gone to sleep by then; else a budget that
-    has once become shorter than the peer's turn-around would never grow again.
+    When something comes soon after the budget was spent, the next one is three times the whole. Two sides that both
+    sleep take longer to wake up than either spins; they would go on like that for ever, each asleep before the other
+    is awake, unless one of them bridges the other's waking up once.
     """
 
-    __slots__ = ("_began", "most", "seconds")
+    __slots__ = ("began", "most", "seconds")
 
     def __init__(self) -> None:
         self.most = self.seconds = limits.spin_seconds()
-        self._began = 0.0
+        self.began = 0.0
 
     def begin(self) -> float:
         """Start to wait; returns until when to spin."""
-        self._began = now = time.perf_counter()
+        self.began = now = time.perf_counter()
         return now + self.seconds
 
     def hit(self) -> None:
         self.seconds = self.most
 
     def missed(self) -> None:
-        self.seconds = max(self.seconds / 2, self.most * _SHORTEST)
+        self.seconds = max(min(self.seconds, self.most) / 2, self.most * _SHORTEST)
 
     def woken(self) -> None:
         """Something has come after the budget was spent."""
-        if time.perf_counter() - self._began < self.most:
-            self.hit()
+        if time.perf_counter() - self.began < _SOON * self.most:
+            self.seconds = _SOON * self.most
 
 
 class SpinGroup:
@@ -210,35 +212,34 @@ class Lead:
 
     def _serve(self) -> Lead | None:
         """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
+        read, receive, ensure_follower = self.ring.read, self._receive, self._workers.ensure_follower
         while True:
             try:
-                item = self.ring.read()
+                item = read()
                 if item is None:
                     following = self._idle()
                     if following is self:
                         continue
                     return following
-                task = self._receive(*item)
+                task = receive(*item)
             except DecodeError as error:
                 self._stopped = True
                 self._owner = 0
                 self._lock.release()
                 self._failed(error)
                 return None
-            if task is not None and not self._run(task):
+            if task is None:
+                continue
+            # Give up the lead, run the task, and take the lead again.
+            ensure_follower()
+            self.let_go()
+            leading.running = self
+            run_task(task)
+            leading.running = None
+            if leading.held is self:
+                leading.held = None
+            elif not self.take():
                 return None
-
-    def _run(self, task: Task) -> bool:
-        """Give up the lead, run ``task``, and take the lead again; False when somebody else has it."""
-        self._workers.ensure_follower()
-        self.let_go()
-        leading.running = self
-        run_task(task)
-        leading.running = None
-        if leading.held is self:
-            leading.held = None
-            return True
-        return self.take()
 
     def _idle(self) -> Lead | None:
         """The ring is empty: spin, then sleep. Returns what ``_serve`` shall go on with."""

@@ -120,14 +120,13 @@ def decode(tag: int, data: bytes, borrow: Borrow) -> tuple[Fields, bytes, Sequen
     Raises:
         DecodeError: it is no valid record.
     """
-    if len(data) < _FRAME_BYTES:
-        raise DecodeError(f"a record of {len(data)} bytes is shorter than a frame")
+    size = len(data)
+    if size < _FRAME_BYTES:
+        raise DecodeError(f"a record of {size} bytes is shorter than a frame")
     fields: Fields = FRAME.unpack_from(data)
     length, count = fields[7], fields[8]
     rest = data[_FRAME_BYTES:]
-    if tag == layout.FRAME and not count:
-        if length != len(rest):
-            raise DecodeError(f"a record declares {length} bytes of header and has {len(rest)}")
+    if not count and length == size - _FRAME_BYTES and tag == layout.FRAME:
         return fields, rest, ()
     if tag == layout.SPILLED:
         rest = _unspill(rest, borrow)

@@ -184,7 +184,11 @@ class Reader(_End):
             tail = self._control[_TAIL]  # SYNC POINT: publish
             if head == tail:
                 return None
-            self._check_tail(head, tail)
+            if not head <= tail <= head + self._capacity or tail & _PADDING:
+                raise DecodeError(f"a ring's writer claims to have written {tail} bytes; {head} were read")
+            if not self._ordered:
+                self._fence()
+            self._tail = tail
         position = head & self._mask
         prefix = self._prefixes[position >> 3]
         if prefix == _WRAP_PREFIX:
@@ -235,10 +239,3 @@ class Reader(_End):
         if self._epoch & 1:
             self._epoch += 1
             self._control[_SLEEPING] = self._epoch
-
-    def _check_tail(self, head: int, tail: int) -> None:
-        if not head <= tail <= head + self._capacity or tail & _PADDING:
-            raise DecodeError(f"a ring's writer claims to have written {tail} bytes; {head} were read")
-        if not self._ordered:
-            self._fence()
-        self._tail = tail

@@ -60,7 +60,7 @@ class ShmLink(Endpoint):
 
     def start(self) -> None:
         """Begin to serve."""
-        self._workers.watch(self._request_bell.fd, self._requests.enter)
+        self._watch(self._request_bell.fd, self._requests.enter)
         self._watch_socket()
 
     # -- the contract -----------------------------------------------------------------------------------------
@@ -72,9 +72,8 @@ class ShmLink(Endpoint):
         frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
         replies = self._replies
         try:
-            if not buffers and len(data := frame + header) <= replies.longest:
-                tag = layout.FRAME
-            else:
+            tag = layout.FRAME
+            if buffers or len(data := frame + header) > replies.longest:
                 body = stage(self._arena, buffers) if buffers else NO_BUFFERS
                 tag, data, _ = encode(frame, header, body, self._lent, self._arena, replies.longest)
             self._requests.take_back()

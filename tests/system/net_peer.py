@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heros.entry import Entry
+from heros.exceptions import HEROSError
 from heros.net.session import NetNode
 from heros.transport import Buffer, Channel, Link, Payload, Peer, Reply, Task, buffer_nbytes
 from heros.wire import Fields, Kind
@@ -236,7 +237,10 @@ def main() -> None:
             channels[name] = (node.net.connect(node.net.find(name, 20)[0], client), client)
         elif command == "add":
             name, first, second = arguments
-            answer = PAIR.unpack(call(channels[name][0], ADD, PAIR.pack(first, second)).header)[0]
+            try:
+                answer = PAIR.unpack(call(channels[name][0], ADD, PAIR.pack(first, second)).header)[0]
+            except HEROSError as error:
+                answer = type(error).__name__
         elif command == "links":
             answer = [len(node.server.links), len(node.server.ended)]
         elif command == "published":

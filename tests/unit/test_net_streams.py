@@ -61,8 +61,11 @@ class Sink:
         self.pings += 1
 
     def feed(self, packets: list[tuple[Any, bytes | None]]) -> None:
+        """As the session does."""
         for payload, attachment in packets:
-            self.inbox.take(parse(payload, attachment))
+            packet = parse(payload, attachment)
+            if packet.kind != Kind.FRAMES or not self.inbox.take_frames(packet.sequence, payload):
+                self.inbox.take(packet)
 
 
 def outbox_to(wire_: Wire, workers: Workers, failed: Callable[[RemoteTransportError], None] = lambda _: None) -> Outbox:
@@ -128,6 +131,18 @@ def test_nobody_waits_behind_a_sender_that_is_blocked(workers: Workers) -> None:
     wait_for(lambda: outbox.backlog == 0 and len(wire_.packets) >= 2)
     sink.feed(wire_.packets)
     assert [ident for ident, _, _ in sink.frames] == list(range(20))
+
+
+def test_a_sender_does_not_overtake_what_is_queued(workers: Workers) -> None:
+    wire_, sink = Wire(), Sink(workers)
+    outbox = outbox_to(wire_, workers)
+    with outbox._busy:
+        outbox.send(frame(1, b"", 0), b"", (), may_wait=True)
+    # The other sender has given up _busy and not looked at the queue yet.
+    outbox.send(frame(2, b"", 0), b"", (), may_wait=True)
+    wait_for(lambda: outbox.backlog == 0)
+    sink.feed(wire_.packets)
+    assert [ident for ident, _, _ in sink.frames] == [1, 2]
 
 
 def test_many_threads_lose_and_double_nothing(workers: Workers) -> None:

@@ -17,6 +17,7 @@ from heros.exceptions import CallTimeout, EncodeError, PeerLost
 from heros.node import Node, current
 from heros.transport import OnReply
 from heros.wire import Fault, Kind
+from heros.workers import rest
 
 __all__ = ["Binding"]
 
@@ -103,6 +104,7 @@ class Binding:
             header, buffers = encode(value, self._lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
+        rest()
         try:
             member = bound.members.get(name)
             if member is None:

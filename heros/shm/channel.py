@@ -45,6 +45,8 @@ __all__ = ["ShmChannel", "connect"]
 log = logging.getLogger("heros.shm")
 
 _TURNS: Final = 32
+_SMALL: Final = 1024
+"""A header of so many bytes fits into a record of any ring."""
 _NET_SECONDS: Final = 1.0
 _SHORTEST_NAP: Final = 20e-6
 _LONGEST_NAP: Final = 2e-3
@@ -117,11 +119,13 @@ class ShmChannel(Endpoint):
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = _Waiter()
         reader = self._take_role()  # before the request: its reply then finds a reader that is awake
+        requests = self._requests
         try:
             self._pending[call_id] = waiter
             if self._lost is not None:
                 raise PeerLost(str(self._lost))
-            self._write(frame, header, buffers, deadline)
+            if buffers or len(header) > _SMALL or not requests.send(layout.FRAME, frame + header):
+                self._write(frame, header, buffers, deadline)
             while (reply := waiter.reply) is None:
                 if reader or self._park(waiter, deadline):
                     reader = True

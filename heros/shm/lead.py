@@ -11,7 +11,12 @@ Rules
       going to look (``_kick``). Whoever finds the lead taken may go away: the holder looks again after giving it up.
     - A kick that is under way counts as awake: it will look, so that the writer need not ring.
 
-Two short cuts
+Three short cuts
+    - *Staying awake.* When the last calls were all short, the lead is given up for the next one, but the ring is not
+      marked asleep: nobody rings, and both sides are spared the traffic. For the case that this call is not short, a
+      look-out, a timer that runs while there are such calls, reads what has come every ``LOOK_OUT_SECONDS``. So a call
+      that is slow for the first time may delay others by that much, once. A call that calls other HEROs says so
+      (``workers.rest``), and the ring is then marked asleep at once.
     - *Taking the lead back.* A call's work normally ends in a reply, on the same thread. Just before the reply becomes
       visible, the thread takes the lead back and marks the ring awake (``take_back``), so that the client's next call
       finds a reader and need not ring. Should the thread go on with other work than reading, it lets go of it first
@@ -38,6 +43,9 @@ __all__ = ["Lead", "Spin", "SpinGroup"]
 
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
+_SHORT_SECONDS: Final = 100e-6
+_SHORT_CALLS: Final = 16
+LOOK_OUT_SECONDS: Final = 0.01
 _SOON: Final = 3
 
 
@@ -136,6 +144,9 @@ class Lead:
         self._owner = 0
         self._kicked = False
         self._stopped = False
+        self._short = 0  # calls since one that was not short
+        self._looking_out = False
+        self._busy = False  # whether a call was made since the look-out looked
         group.add(self)
         if not ring.sleep():
             self._kick()
@@ -174,6 +185,31 @@ class Lead:
             # the kick looked at. And whoever's doorbell rang while the lead was held has gone away: look again.
             if self._kicked or (asleep and not ring.ready()) or not self.take():
                 return
+
+    def step_aside(self) -> None:
+        """Give up the lead for a call that is likely to be short: the ring stays awake."""
+        self._busy = True
+        if not self._looking_out:
+            self._looking_out = True
+            self._workers.call_later(LOOK_OUT_SECONDS, self._look_out)
+        self._owner = 0
+        self._lock.release()
+
+    def _look_out(self) -> None:
+        if self._busy and not self._stopped:
+            self._busy = False
+            self._workers.call_later(LOOK_OUT_SECONDS, self._look_out)
+            if self.ring.ready():
+                self.enter()
+        else:
+            self._looking_out = False
+            self.enter()  # which leaves the ring asleep, unless somebody else has the lead, who will
+
+    def rest(self) -> None:
+        """The running task is about to wait for others: mark the ring asleep, if it was left awake."""
+        self._short = 0
+        if self.take():
+            self.let_go()
 
     @property
     def mine(self) -> bool:
@@ -232,9 +268,14 @@ class Lead:
                 continue
             # Give up the lead, run the task, and take the lead again.
             ensure_follower()
-            self.let_go()
+            if self._short < _SHORT_CALLS:
+                self.let_go()
+            else:
+                self.step_aside()
             leading.running = self
+            began = time.perf_counter()
             run_task(task)
+            self._short = self._short + 1 if time.perf_counter() - began < _SHORT_SECONDS else 0
             leading.running = None
             if leading.held is self:
                 leading.held = None

@@ -116,9 +116,7 @@ def zenoh_config(port: int, listen: bool) -> str:
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--calls", default=2000, show_default=True, help="Calls a round; the original gets a tenth."
-)
+@click.option("--calls", default=2000, show_default=True, help="Calls a round; the original gets a tenth.")
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--original", default="", help="An interpreter that has the original HEROS.")
 @click.option("--port", default=17448, show_default=True, help="A free TCP port of 127.0.0.1 for the original's Zenoh.")

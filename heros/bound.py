@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from heros.buffers import Buffer
 from heros.capabilities import Capability
-from heros.transport import Buffer, Channel, Link, Task, Transport
+from heros.transport import Channel, Link, Task, Transport
 from heros.wire import Fields
 
 __all__ = ["Bound", "EventSink", "Inbox"]

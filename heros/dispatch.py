@@ -27,13 +27,14 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 from heros import chain, limits
+from heros.buffers import Buffer
 from heros.codec import HeroReference, MemberReference, ObjectReference, Reference, decode, encode, replace_references
 from heros.entry import Entry
-from heros.exceptions import DecodeError, EncodeError, HEROSError, OutOfSharedMemory
+from heros.exceptions import DecodeError, EncodeError, HEROSError
 from heros.faults import describe
 from heros.publisher import Publisher, Subscriber
 from heros.references import WeakObjects, lift_hero, lift_member, lower
-from heros.transport import Buffer, Channel, Link, Task
+from heros.transport import Channel, Link, Task
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Strand, Workers
 
@@ -161,7 +162,7 @@ class Dispatcher:
 
     def receive(self, link: Any, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Task | None:
         """Take one CALL, ONEWAY or ACK. ``link`` is a ``Link``: this receiver is given to server ends only."""
-        kind, _, op, index, ident, object_id, chain_id, _, _ = fields
+        kind, _, _, index, ident, object_id, chain_id, _, _ = fields
         if kind == _ACK:
             self._acknowledge(link, ident, object_id)
             return None

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, overload
 
 from heros import limits
+from heros.buffers import settle_buffer
 from heros.codec import MemberReference, Reference
 from heros.exceptions import HEROSError
 from heros.inspect import (
@@ -38,7 +39,7 @@ from heros.inspect import (
 from heros.publisher import Publisher
 from heros.references import lower
 from heros.subscription import Subscription
-from heros.transport import Payload, Reply, snapshot_buffer
+from heros.transport import Payload, Reply
 from heros.wire import Op
 from heros.workers import Strand
 
@@ -184,7 +185,7 @@ class RemoteCallback(Callback):
             self._under_way += 1
         try:
             header, buffers = self._binding.encode(self._member, [list(args), kwargs])
-            message = header, [snapshot_buffer(buffer) for buffer in buffers]
+            message = header, [settle_buffer(buffer) for buffer in buffers]
             send = functools.partial(self._send, message)
             self._strand.post(send, self._binding.node.workers)
         except BaseException:

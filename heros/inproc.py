@@ -18,37 +18,23 @@ Rules
     - Nobody's code is called with a lock held, but for the receivers, which never block.
 
 Value semantics
-    What can still be changed is copied, once (``settle``). What nobody in this process can write to, as is the case
-    with everything that was received, is handed over as it is.
+    What can still be changed is copied, once (``buffers.settle_buffer``). What nobody in this process can write to, as
+    is the case with everything that was received, is handed over as it is.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import mmap
 import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from heros import limits
+from heros.buffers import Buffer, settle_buffer
 from heros.exceptions import CallTimeout, PeerLost
-from heros.transport import (
-    Buffer,
-    OnReply,
-    Payload,
-    Peer,
-    Receiver,
-    Reply,
-    Task,
-    Transport,
-    buffer_nbytes,
-    copy_buffer,
-)
+from heros.transport import OnReply, Payload, Peer, Receiver, Reply, Task, Transport
 from heros.wire import Fields, Kind
 from heros.workers import Strand, Workers, run_task
 
@@ -172,7 +158,7 @@ class InprocChannel:
         buffers: Sequence[Buffer],
     ) -> Task | None:
         """Give one frame to the server's receiver. Raises ``PeerLost`` when the channel is closed."""
-        settled = [settle(buffer) for buffer in buffers] if buffers else ()
+        settled = [settle_buffer(buffer) for buffer in buffers] if buffers else ()
         fields: Fields = (kind, 0, op, member, ident, first, second, len(header), len(settled))
         with self._sending:
             if self._lost is not None:
@@ -191,7 +177,7 @@ class InprocChannel:
         """Hand a reply to the call that waits for it; for the link."""
         if call_id not in self._pending:
             return  # timed out or forgotten: no need to copy anything
-        settled = [settle(buffer) for buffer in buffers] if buffers else ()
+        settled = [settle_buffer(buffer) for buffer in buffers] if buffers else ()
         pending = self._pending.pop(call_id, None)
         if pending is not None:
             pending.replied(Reply((kind, 0, op, 0, call_id, 0, 0, len(header), len(settled)), header, settled))
@@ -359,40 +345,5 @@ def _stage(payload: Payload) -> Sequence[Buffer]:
         payload.staged = {}
     staged = payload.staged.get(_STAGED)
     if staged is None:
-        staged = payload.staged[_STAGED] = [settle(buffer) for buffer in payload.buffers]
+        staged = payload.staged[_STAGED] = [settle_buffer(buffer) for buffer in payload.buffers]
     return staged  # type: ignore[return-value]  # what is under a key is its owner's affair
-
-
-def settle(buffer: Buffer) -> Buffer:
-    """The bytes of ``buffer`` as they are now: bytes, or a flat read-only uint8 array. A copy if they could change."""
-    if isinstance(buffer, bytes):
-        return buffer
-    if isinstance(buffer, np.ndarray) and buffer.nbytes and _is_settled(buffer):
-        flags = buffer.flags
-        if flags.c_contiguous or flags.f_contiguous:
-            return buffer.reshape(-1, order="A").view(np.ndarray).view(np.uint8)
-    copy: NDArray[np.uint8] = np.empty(buffer_nbytes(buffer), np.uint8)
-    copy_buffer(buffer, copy.data)
-    copy.flags.writeable = False
-    return np.frombuffer(copy.data.toreadonly(), np.uint8) if copy.nbytes else b""
-
-
-def _is_settled(memory: object) -> bool:
-    """Whether nobody in this process can write to ``memory``, short of setting an array's flag by force."""
-    given_out_read_only = False
-    while True:
-        if isinstance(memory, np.ndarray):
-            if memory.flags.writeable or isinstance(memory, np.memmap):  # others can write to the file
-                return False
-            if memory.base is None:  # whoever owns the memory may well have cleared the flag only for a while
-                return given_out_read_only
-            memory = memory.base
-        elif isinstance(memory, memoryview):
-            if not memory.readonly:
-                return False
-            given_out_read_only = True
-            memory = memory.obj
-        elif isinstance(memory, mmap.mmap):
-            return memoryview(memory).readonly
-        else:
-            return isinstance(memory, bytes)

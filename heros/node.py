@@ -164,7 +164,7 @@ class Node:
 
     def _serve_host(self) -> None:
         with self._lock:
-            if self._server is None and shared_memory_available():
+            if self._server is None and heros.shm.AVAILABLE:
                 from heros.shm.server import ShmServer
 
                 self._server = ShmServer(str(self.registry.socket_path), self.peer, self.workers, self.dispatcher)
@@ -207,7 +207,7 @@ class Node:
         return [exported.entry for exported in self.dispatcher.find(realm, name)]
 
     def _on_host(self, realm: str, name: str) -> Iterable[Entry]:
-        return self.registry.find(realm, name) if shared_memory_available() else ()
+        return self.registry.find(realm, name) if heros.shm.AVAILABLE else ()
 
     def _on_network(self, realm: str, name: str, timeout: float) -> Iterable[Entry]:
         return self.network(realm).find(name, timeout)
@@ -332,11 +332,6 @@ class Node:
         if self._registry is not None:
             self._registry.abandon()
         self.workers.abandon()
-
-
-def shared_memory_available() -> bool:
-    """Whether this system has what the shared-memory transport is built from (Linux)."""
-    return hasattr(os, "memfd_create") and hasattr(os, "eventfd") and hasattr(socket, "SO_PEERCRED")
 
 
 def _taken(entry: Entry, other: Entry) -> str:

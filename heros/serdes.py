@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from heros import node, wire
+from heros.buffers import Buffer, buffer_nbytes, copy_buffer
 from heros.references import UnserializableRemoteObject
-from heros.transport import Buffer, buffer_nbytes, copy_buffer
 
 __all__ = ["UnserializableRemoteObject", "deserialize", "serialize"]
 

@@ -24,9 +24,10 @@ from typing import Any, Final, Protocol
 
 from heros import limits
 from heros.bound import Bound
+from heros.buffers import Buffer, buffer_nbytes
 from heros.dispatch import Dispatcher
 from heros.exceptions import DecodeError, HEROSError
-from heros.transport import Buffer, Channel, Task, buffer_nbytes
+from heros.transport import Channel, Task
 from heros.wire import Fields, Kind, NodeMember
 from heros.workers import Strand, Timer, Workers
 

@@ -38,21 +38,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from heros.buffers import Buffer, buffer_nbytes
 from heros.wire import Fields
 
-__all__ = ["Buffer", "Channel", "Link", "OnReply", "Payload", "Peer", "Receiver", "Reply", "Task", "Transport"]
+__all__ = ["Channel", "Link", "OnReply", "Payload", "Peer", "Receiver", "Reply", "Task", "Transport"]
 
 Transport: TypeAlias = Literal["inproc", "shm", "net"]
 
 Task: TypeAlias = Callable[[], object]
 """Work left by a receiver. It may run user code and may block."""
-
-Buffer: TypeAlias = "NDArray[np.generic] | bytes | bytearray | memoryview"
-"""What travels beside the msgpack header: to be sent, an array of any strides or a bytes-like object; as received,
-a one-dimensional read-only uint8 array, or bytes."""
 
 
 class Peer(NamedTuple):
@@ -183,36 +177,3 @@ class Receiver(Protocol):
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
         """The other end is gone; no frame follows. Never blocks, never raises."""
-
-
-def buffer_nbytes(buffer: Buffer) -> int:
-    """Bytes that ``buffer`` takes when it is sent."""
-    return len(buffer) if isinstance(buffer, (bytes, bytearray)) else buffer.nbytes
-
-
-def copy_buffer(buffer: Buffer, target: memoryview) -> None:
-    """Copy ``buffer`` into ``target``, a writable byte view of the same size, in one pass.
-
-    An array is written in Fortran order when it is Fortran- but not C-contiguous, else in C order: the order that the
-    codec has noted in the header.
-    """
-    if isinstance(buffer, np.ndarray):
-        if buffer.nbytes == 0:
-            return
-        flags = buffer.flags
-        order: Literal["F", "C"] = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-        np.copyto(np.frombuffer(target, dtype=buffer.dtype).reshape(buffer.shape, order=order), buffer)
-    else:
-        target[:] = memoryview(buffer).cast("B")
-
-
-def snapshot_buffer(buffer: Buffer) -> Buffer:
-    """``buffer`` itself if nobody can change it, else a copy in the same order."""
-    if isinstance(buffer, np.ndarray):
-        base: object = buffer
-        while isinstance(base, np.ndarray):
-            if base.flags.writeable:
-                return buffer.copy(order="K")
-            base = base.base
-        return buffer if base is None or memoryview(base).readonly else buffer.copy(order="K")  # type: ignore[arg-type]
-    return buffer if isinstance(buffer, bytes) else bytes(buffer)

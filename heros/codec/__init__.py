@@ -17,7 +17,7 @@ Buffers
     that a few bytes of header cannot ask for the same gigabyte a thousand times.
 
     An array's items are in C order, or in Fortran order where the array is contiguous in that order alone. This is
-    the order in which ``transport.copy_buffer`` writes them; ``encode`` itself copies nothing. ``decode`` gives
+    the order in which ``buffers.copy_buffer`` writes them; ``encode`` itself copies nothing. ``decode`` gives
     read-only views of the buffers it is given, aligned or not.
     The items themselves are not looked at: bits that numpy cannot show (text beyond Unicode, a ``datetime64`` without
     a unit that is not NaT) arrive as they are, and numpy raises an error of its own where they are used.

@@ -16,9 +16,9 @@ from msgpack import Unpacker, unpackb
 from numpy.typing import NDArray
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.codec import dtypes, layout, nesting
 from heros.codec.descriptions import ErrorDescription, HeroReference, MemberReference, ObjectReference
-from heros.codec.layout import Buffer
 from heros.exceptions import DecodeError
 
 __all__ = ["decode"]

@@ -18,9 +18,9 @@ from msgpack import ExtType, Packer, packb
 from numpy.typing import NDArray
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.codec import dtypes, layout, nesting
 from heros.codec.descriptions import ErrorDescription, HeroReference, MemberReference, ObjectReference
-from heros.codec.layout import Buffer
 from heros.exceptions import EncodeError
 
 __all__ = ["encode"]

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from typing import Any, TypeAlias
-
-from numpy.typing import NDArray
 
 from heros import limits
-
-Buffer: TypeAlias = "NDArray[Any] | bytes | bytearray | memoryview"
-"""The same as ``transport.Buffer``, which lies a layer above."""
 
 ARRAY, SCALAR, LARGE_BYTES, BYTEARRAY, MEMORYVIEW, SET, FROZENSET, COMPLEX, INT = range(1, 10)
 DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, FRACTION, UUID, IP = range(10, 18)

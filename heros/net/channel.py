@@ -21,10 +21,11 @@ from functools import partial
 from typing import ClassVar, Final
 
 from heros import limits, wire
+from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
 from heros.net.end import End, Network
 from heros.net.packets import BATCH_BYTES, CLIENT, Kind
-from heros.transport import Buffer, Channel, OnReply, Peer, Receiver, Reply, buffer_nbytes
+from heros.transport import Channel, OnReply, Peer, Receiver, Reply
 from heros.workers import Timer
 
 __all__ = ["NetChannel"]

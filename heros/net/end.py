@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from heros.buffers import Buffer
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus
 from heros.net.inbox import Inbox
 from heros.net.outbox import Outbox
 from heros.net.packets import CLIENT, SERVER, Kind, head
-from heros.transport import Buffer, Channel, Link, Peer, Receiver, Transport
+from heros.transport import Channel, Link, Peer, Receiver, Transport
 from heros.wire import Fields
 from heros.workers import Workers
 

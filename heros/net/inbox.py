@@ -17,10 +17,10 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from heros import limits, wire
+from heros.buffers import Buffer
 from heros.exceptions import DecodeError
 from heros.net.packets import HEAD, Kind, Packet, split_body, split_entries
 from heros.net.recycler import lend
-from heros.transport import Buffer
 from heros.workers import Timer, Workers
 
 __all__ = ["Inbox"]

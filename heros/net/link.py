@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from heros import limits, wire
+from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net.end import End
 from heros.net.outbox import Staged
 from heros.net.packets import SERVER, Body
-from heros.transport import Buffer, Link, Payload, buffer_nbytes
+from heros.transport import Link, Payload
 
 __all__ = ["NetLink"]
 

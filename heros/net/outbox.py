@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from heros import wire
+from heros.buffers import Buffer
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
 from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, entry
-from heros.transport import Buffer
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]

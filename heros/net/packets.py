@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heros import limits, wire
+from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
-from heros.transport import Buffer, buffer_nbytes
 
 __all__ = [
     "BATCH_BYTES",

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 
-from heros.shm.pool import FramePool, empty
+from heros.shm.pool import AVAILABLE, FramePool, empty
 
-__all__ = ["FramePool", "empty", "reset_after_fork"]
+__all__ = ["AVAILABLE", "FramePool", "empty", "reset_after_fork"]
 
 
 def reset_after_fork() -> None:

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heros import limits
+from heros.buffers import Buffer, copy_buffer
 from heros.exceptions import OutOfSharedMemory
 from heros.shm import layout, views
 from heros.shm.segment import Segment
-from heros.transport import Buffer, copy_buffer
 
 __all__ = ["Arena", "Loan", "Pool", "Slot", "process_arena", "reset_after_fork", "size_class"]
 

@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import Final
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.exceptions import CallTimeout, DecodeError, PeerLost
 from heros.shm import layout
 from heros.shm.arena import Arena, process_arena
@@ -36,7 +37,7 @@ from heros.shm.lead import Lead, Spin, SpinGroup
 from heros.shm.leases import NoRoom
 from heros.shm.records import NO_BUFFERS, Body, Record, decode, encode, stage
 from heros.shm.ring import Reader, Writer
-from heros.transport import Buffer, OnReply, Peer, Receiver, Reply, Task, Transport
+from heros.transport import OnReply, Peer, Receiver, Reply, Task, Transport
 from heros.wire import FRAME, Kind
 from heros.workers import Workers
 

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.exceptions import DecodeError
 from heros.shm import layout, views
 from heros.shm.arena import Arena, Loan
 from heros.shm.segment import Segment
-from heros.transport import Buffer
 
 __all__ = ["Borrowed", "Lent", "NoRoom"]
 

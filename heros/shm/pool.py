@@ -13,20 +13,22 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from heros.exceptions import PoolExhausted
 
-if TYPE_CHECKING or sys.platform == "linux":
+AVAILABLE: Final = sys.platform == "linux"
+"""Whether this system has what shared memory is built from."""
+
+if TYPE_CHECKING or AVAILABLE:
     from heros.shm import views
     from heros.shm.arena import Pool, Slot, process_arena
 
-__all__ = ["FramePool", "empty"]
+__all__ = ["AVAILABLE", "FramePool", "empty"]
 
-_AVAILABLE = sys.platform == "linux"
 _PAGE = 4096
 _SHORTEST_NAP = 50e-6
 _LONGEST_NAP = 2e-3
@@ -55,7 +57,7 @@ def empty(shape: _Shape, dtype: DTypeLike = float, order: Literal["C", "F"] = "C
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', not {order!r}")
     nbytes = math.prod(lengths) * kind.itemsize
-    if not _AVAILABLE or nbytes == 0:
+    if not AVAILABLE or nbytes == 0:
         return np.empty(lengths, kind, order)
     slot = process_arena().allocate(nbytes)
     return _shaped(slot, nbytes, lengths, kind, order, 0)
@@ -94,7 +96,7 @@ class FramePool:
         self._closed = False
         self._pool: Pool | None = None
         self._ordinary: deque[None] = deque([None] * self.count)
-        if _AVAILABLE and self._nbytes:
+        if AVAILABLE and self._nbytes:
             arena = process_arena()
             self._pool = arena.reserve(-(-self._nbytes // _PAGE) * _PAGE, self.count)
             self._give_back = weakref.finalize(self, arena.give_back, self._pool)

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from heros import limits
+from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import DecodeError, EncodeError
 from heros.shm import layout
 from heros.shm.arena import Arena, Loan
 from heros.shm.leases import Lent
-from heros.transport import Buffer, buffer_nbytes
 from heros.wire import FRAME, Fields
 
 __all__ = ["NO_BUFFERS", "Body", "Record", "decode", "encode", "leases_of", "stage"]
@@ -76,7 +76,7 @@ def stage(arena: Arena, buffers: Sequence[Buffer]) -> Body:
 
 
 def _to_bytes(buffer: Buffer) -> bytes:
-    """The bytes of a buffer, in the order that ``transport.copy_buffer`` defines."""
+    """The bytes of a buffer, in the order that ``buffers.copy_buffer`` defines."""
     if isinstance(buffer, np.ndarray):
         return buffer.tobytes("F" if buffer.flags.f_contiguous and not buffer.flags.c_contiguous else "C")
     return bytes(buffer)

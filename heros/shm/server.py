@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final, cast
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.exceptions import DecodeError, PeerLost, RemoteTransportError
 from heros.shm import layout
 from heros.shm.arena import Arena, Loan, process_arena
@@ -21,7 +22,7 @@ from heros.shm.lead import Lead, SpinGroup
 from heros.shm.leases import NoRoom
 from heros.shm.records import NO_BUFFERS, Body, decode, encode, stage
 from heros.shm.ring import Reader, Writer
-from heros.transport import Buffer, Payload, Peer, Receiver, Task, Transport
+from heros.transport import Payload, Peer, Receiver, Task, Transport
 from heros.wire import FRAME, Kind
 from heros.workers import Timer, Workers
 

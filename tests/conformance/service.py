@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from heros.transport import Buffer, Channel, Link, Payload, Task, buffer_nbytes
+from heros.buffers import Buffer, buffer_nbytes
+from heros.transport import Channel, Link, Payload, Task
 from heros.wire import Fault, Fields, Kind
 from heros.workers import Strand
 
@@ -144,9 +145,7 @@ class Service:
 
     # -- the members ------------------------------------------------------------------------------------------
 
-    def _serve(
-        self, link: Link, do: Do, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
-    ) -> None:
+    def _serve(self, link: Link, do: Do, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
         call_id = fields[4]
         if do == Do.ECHO:
             link.reply(Kind.RESULT, 0, call_id, bytes(header), buffers)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout
-from heros.transport import Buffer, Reply, buffer_nbytes
+from heros.transport import Reply
 from heros.wire import Fault, Kind
 from tests.conformance.pairs import Client, Pair
 from tests.conformance.service import Do, crc, make_array, overwrite
@@ -121,15 +122,15 @@ def test_many_buffers_of_mixed_sizes(client: Client) -> None:
     looks = client.ask(Do.LOOK, buffers=arrays)
     assert [look[4] for look in looks] == [crc(array) for array in arrays]
     assert_received(client.call(Do.ECHO, buffers=arrays).buffers, arrays)
-    assert_received(client.call(Do.MAKE, [["plain", [60 * KIB + n]] for n in range(40)]).buffers,
-                    [make_array("plain", [60 * KIB + n]) for n in range(40)])
+    assert_received(
+        client.call(Do.MAKE, [["plain", [60 * KIB + n]] for n in range(40)]).buffers,
+        [make_array("plain", [60 * KIB + n]) for n in range(40)],
+    )
 
 
 def test_the_server_receives_what_the_contract_promises(client: Client) -> None:
     arrays = [make_array("plain", [size]) for size in SIZES[:-1]]
-    for array, (kind, nbytes, ndim, read_only, check) in zip(
-        arrays, client.ask(Do.LOOK, buffers=arrays), strict=True
-    ):
+    for array, (kind, nbytes, ndim, read_only, check) in zip(arrays, client.ask(Do.LOOK, buffers=arrays), strict=True):
         assert kind in ("uint8", "bytes")
         assert (nbytes, ndim, read_only, check) == (array.nbytes, 1, True, crc(array))
 

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heros.buffers import Buffer, buffer_nbytes
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net.session import NetNode
-from heros.transport import Buffer, Channel, Link, Payload, Peer, Reply, Task, buffer_nbytes
+from heros.transport import Channel, Link, Payload, Peer, Reply, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
 from tests.system.netconfig import zenoh_config

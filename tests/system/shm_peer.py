@@ -17,9 +17,10 @@ from enum import IntEnum
 
 import numpy as np
 
+from heros.buffers import Buffer
 from heros.shm import FramePool, arena, channel, reset_after_fork
 from heros.shm.server import ShmServer
-from heros.transport import Buffer, Channel, Link, Payload, Peer, Task
+from heros.transport import Channel, Link, Payload, Peer, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.exceptions import CallTimeout, PeerLost, RemoteTransportError
-from heros.transport import Buffer, Payload, Reply
+from heros.transport import Payload, Reply
 from heros.wire import Kind
 from heros.workers import Workers
 from tests.harness import Child, wait_until

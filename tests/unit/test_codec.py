@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from heros import limits, wire
+from heros.buffers import Buffer, buffer_nbytes, copy_buffer
 from heros.codec import (
     ErrorDescription,
     HeroReference,
@@ -38,7 +39,6 @@ from heros.codec import (
 from heros.codec import dtypes as dtypes_module
 from heros.codec.dtypes import describe, parse
 from heros.exceptions import DecodeError, EncodeError
-from heros.transport import Buffer, buffer_nbytes, copy_buffer
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from heros.buffers import Buffer
 from heros.codec import decode, encode
 from heros.dispatch import Dispatcher, Exported, Gate, Member
 from heros.entry import Entry
-from heros.transport import Buffer, Peer
+from heros.transport import Peer
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Workers
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heros.inproc import settle
-from heros.transport import Buffer
+from heros.buffers import Buffer, settle_buffer
 
 DATA = np.arange(24, dtype=np.uint16)
 
@@ -73,7 +72,7 @@ COPIED = [
 @pytest.mark.parametrize("make", COPIED)
 def test_what_can_still_change_is_copied(make: Callable[[], tuple[Buffer, np.ndarray]]) -> None:
     sent, alias = make()
-    received = settle(sent)
+    received = settle_buffer(sent)
     assert bytes(received) == DATA.tobytes()
     if alias.flags.writeable:
         alias[:] = 0
@@ -86,14 +85,14 @@ def test_what_can_still_change_is_copied(make: Callable[[], tuple[Buffer, np.nda
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_what_was_received_is_passed_on_as_it_is(order: Any) -> None:
-    received = settle(DATA.copy())
+    received = settle_buffer(DATA.copy())
     assert isinstance(received, np.ndarray)
     shaped = received.view(np.uint16).reshape(4, 6, order=order)
-    passed_on = settle(shaped)
+    passed_on = settle_buffer(shaped)
     assert isinstance(passed_on, np.ndarray)
     assert np.shares_memory(passed_on, received)
     assert bytes(passed_on) == DATA.tobytes()
-    strided = settle(shaped[::2])
+    strided = settle_buffer(shaped[::2])
     assert isinstance(strided, np.ndarray)
     assert bytes(strided) == shaped[::2].tobytes()
     assert not np.shares_memory(strided, received)
@@ -101,9 +100,9 @@ def test_what_was_received_is_passed_on_as_it_is(order: Any) -> None:
 
 def test_immutable_memory_is_handed_over() -> None:
     data = DATA.tobytes()
-    assert settle(data) is data
+    assert settle_buffer(data) is data
     array = np.frombuffer(data, np.uint16)
-    received = settle(array)
+    received = settle_buffer(array)
     assert isinstance(received, np.ndarray)
     assert np.shares_memory(received, array)
 
@@ -112,7 +111,7 @@ def test_a_file_that_others_may_write_to_is_copied(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(DATA.tobytes())
     array = np.memmap(path, np.uint16, "r")
-    received = settle(array)
+    received = settle_buffer(array)
     assert isinstance(received, np.ndarray)
     assert not np.shares_memory(received, array)
     assert bytes(received) == DATA.tobytes()
@@ -120,4 +119,4 @@ def test_a_file_that_others_may_write_to_is_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("empty", [np.empty((0, 3)), np.empty((3, 0), order="F"), b"", bytearray(), np.empty(2, "V0")])
 def test_nothing_is_nothing(empty: Buffer) -> None:
-    assert settle(empty) == b""
+    assert settle_buffer(empty) == b""

@@ -101,6 +101,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._workers = workers
         self.weak_objects = WeakObjects(node_id)
+        self.session_tags: Callable[[str], list[str]] = lambda realm: []
+        """Tags that a HERO of that realm has while this node is on the network."""
         self._node_members: dict[int, Callable[[Link, list[Any]], object]] = {
             NodeMember.BIND: self._bind,
             NodeMember.SUBSCRIBE: self._subscribe,
@@ -301,7 +303,7 @@ class Dispatcher:
                     "instance": entry.instance,
                     "class_name": entry.class_name,
                     "implements": list(entry.implements),
-                    "tags": list(entry.tags),
+                    "tags": [*entry.tags, *self.session_tags(realm)],
                     "extra_metadata": dict(entry.extra_metadata),
                     "capabilities": exported.capabilities,
                 }

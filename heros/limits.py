@@ -116,8 +116,9 @@ NET_MESSAGE_BYTES = 16 * MIB
 
 # -- processes and threads ------------------------------------------------------------------------------------
 
-MAX_WORKERS = 64
-"""Threads that run calls and callbacks in one process. Started when needed: a quiet process has two."""
+MAX_WORKERS = 256
+"""Threads that run calls and callbacks in one process. Started when needed: a quiet process has two. A call that waits
+for another HERO, which may call back, holds one; so many such calls at once can be served."""
 
 QUEUED_REQUESTS = 65_536
 """Requests that may wait for a busy method or HERO; beyond, callers get an error instead of unbounded memory."""

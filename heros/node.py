@@ -36,7 +36,7 @@ from heros.bound import Bound, Inbox
 from heros.capabilities import from_list
 from heros.dispatch import Dispatcher, Exported
 from heros.entry import Entry, check_name
-from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, NameInUse, RemoteTransportError
+from heros.exceptions import CallTimeout, DecodeError, HEROSError, HEROUnavailable, NameInUse, RemoteTransportError
 from heros.faults import rebuild
 from heros.registry import Registry, runtime_directory
 from heros.transport import Channel, Peer, Reply, Transport
@@ -63,6 +63,7 @@ class Node:
         self.peer = Peer(self.node_id, os.getpid(), socket.gethostname())
         self.workers = Workers()
         self.dispatcher = Dispatcher(self.node_id, self.workers)
+        self.dispatcher.session_tags = self._session_tags
         self._lock = threading.RLock()
         self._registry: Registry | None = None
         self._server: ShmServer | None = None
@@ -111,6 +112,10 @@ class Node:
         """Whether it was closed, or belongs to the process that this one was forked from."""
         return self._closed
 
+    def _session_tags(self, realm: str) -> list[str]:
+        network = self._networks.get(realm)
+        return [f"_zid:{network.zid}"] if network is not None and network.zid else []
+
     def _check_open(self) -> None:
         if self._closed:
             raise HEROSError("this process's HEROS node is closed; the interpreter is shutting down")
@@ -126,16 +131,16 @@ class Node:
         networked = select.network_enabled()
         self._serve_host()
         entry = exported.entry
-        others = self.registry.add(entry, exclusive)
+        self.dispatcher.export(exported)  # first: whoever sees the entry can bind it
+        others: list[Entry] = []
         try:
+            others = self.registry.add(entry, exclusive)
             if networked:
                 network = self.network(entry.realm)
                 if exclusive:
                     for other in network.find(entry.name, EXCLUSIVE_SECONDS):
                         if other.node_id != self.node_id:
                             raise NameInUse(_taken(entry, other))
-            self.dispatcher.export(exported)
-            if networked:
                 network.announce(entry)
         except BaseException:
             self.dispatcher.withdraw(exported)
@@ -195,7 +200,7 @@ class Node:
             for transport, entry in found:
                 try:
                     return self._describe(transport, entry)
-                except (RemoteTransportError, HEROUnavailable) as error:
+                except (RemoteTransportError, HEROUnavailable, CallTimeout, DecodeError) as error:
                     failures.append(f"{transport}: {error}")
                     self._tell_once(transport, entry, error)
             if time.monotonic() >= deadline:

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from heros import directory
 from heros.entry import Entry
@@ -22,6 +22,8 @@ from heros.subscription import Subscription
 __all__ = ["EventObserver", "HEROObserver"]
 
 log = logging.getLogger("heros.observe")
+
+RETRY_SECONDS: Final = 1.0
 
 
 class HEROObserver(HEROPeer):
@@ -44,28 +46,41 @@ class HEROObserver(HEROPeer):
         self._added: list[Callable[[str], object]] = []
         self._removed: list[Callable[[str], object]] = []
         self._instances: dict[str, Entry] = {}
+        self._gone: set[str] | None = set()
         self.known_objects: dict[str, dict[str, Any]] = {}
-        for entry in directory.entries(current(), realm, timeout=2.0):
-            self._instances[entry.instance] = entry
-            self.known_objects[entry.name] = describe_entry(entry)
+        # The watch begins first: what goes away while the others are being listed is noted in ``_gone``.
         self._watch = directory.Watch(current(), realm, self._came, self._went)
+        found = directory.entries(current(), realm, timeout=2.0)
+        with self._lock:
+            for entry in found:
+                if entry.instance not in self._gone:
+                    self._know(entry)
+            self._gone = None
+
+    def _know(self, entry: Entry) -> bool:
+        """With the lock: note a HERO; returns whether it is new. ``known_objects`` is replaced and not changed, so
+        that whoever iterates over it is not disturbed."""
+        known = entry.instance in self._instances
+        self._instances[entry.instance] = entry
+        self.known_objects = {**self.known_objects, entry.name: describe_entry(entry)}
+        return not known
 
     def _came(self, entry: Entry) -> None:
         with self._lock:
-            known = entry.instance in self._instances
-            self._instances[entry.instance] = entry
-            self.known_objects[entry.name] = describe_entry(entry)
-        if not known:
+            new = self._know(entry)
+        if new:
             self._tell(self._added, entry.name)
 
     def _went(self, entry: Entry) -> None:
         with self._lock:
+            if self._gone is not None:
+                self._gone.add(entry.instance)
             self._instances.pop(entry.instance, None)
             others = [each for each in self._instances.values() if each.name == entry.name]
             if others:  # restarted, or a duplicate name: it is still there
-                self.known_objects[entry.name] = describe_entry(others[-1])
+                self._know(others[-1])
                 return
-            self.known_objects.pop(entry.name, None)
+            self.known_objects = {name: known for name, known in self.known_objects.items() if name != entry.name}
         self._tell(self._removed, entry.name)
 
     @staticmethod
@@ -143,19 +158,37 @@ class EventObserver(HEROPeer):
             return
         with self._lock:
             self._instances.setdefault(entry.name, set()).add(entry.instance)
-            if self._hero_destroyed or entry.name in self._subscriptions:
+        self._observe(entry)
+
+    def _observe(self, entry: Entry) -> None:
+        """Subscribe to a HERO that is there; try again later if it cannot be reached."""
+        with self._lock:
+            if not self._is_wanted(entry):
+                return
+            if entry.name in self._subscriptions:
                 return  # a successor of one that is known: its subscription finds it by itself
+        node = current()
+        deliver = partial(self._handle_event, entry.name)
+        subscription = Subscription(node, self._realm, entry.name, self._event_name, deliver)
         try:
-            bound = current().bind(self._realm, entry.name)
+            bound = node.bind(self._realm, entry.name)
             if self._event_name not in bound.members:
                 return
-            deliver = partial(self._handle_event, entry.name)
-            subscription = Subscription(current(), self._realm, entry.name, self._event_name, deliver)
-            with self._lock:
-                self._subscriptions[entry.name] = subscription
             subscription.open(bound)
         except HEROSError as error:
-            log.warning("Event %s of HERO %s cannot be observed: %s", self._event_name, entry.name, error)
+            log.info("Event %s of HERO %s cannot be observed yet: %s", self._event_name, entry.name, error)
+            subscription.close()
+            node.workers.call_later(RETRY_SECONDS, partial(self._observe, entry))
+            return
+        with self._lock:  # all of it may have changed meanwhile
+            keep = self._is_wanted(entry) and entry.name not in self._subscriptions
+            if keep:
+                self._subscriptions[entry.name] = subscription
+        if not keep:
+            subscription.close()
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        return not self._hero_destroyed and entry.instance in self._instances.get(entry.name, ())
 
     def _went(self, entry: Entry) -> None:
         with self._lock:

@@ -81,7 +81,11 @@ class PolledLocalDatasourceHERO(LocalDatasourceHERO):
         self._timer: asyncio.TimerHandle | None = None
         self._poll: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
-        loop.call_soon_threadsafe(self._trigger_datasource)
+        try:
+            loop.call_soon_threadsafe(self._trigger_datasource)
+        except BaseException:  # the loop is closed
+            LocalHERO._destroy_hero(self)
+            raise
 
     @event
     def observable_data(self, *data: Any) -> DatasourceReturnSet:

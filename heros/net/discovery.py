@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ class Directory:
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._version = 0
+        self.zid = ""
+        """The id of the session, once there is one."""
 
     def add(self, entry: Entry) -> int:
         """The number of this change."""
@@ -68,9 +70,13 @@ class Directory:
         with self._lock:
             return list(self._entries.values())
 
+    def tagged(self, entry: Entry) -> Entry:
+        """``entry`` with the tag by which existing programs tell sessions apart."""
+        return replace(entry, tags=(*entry.tags, f"_zid:{self.zid}")) if self.zid else entry
+
     def to_json(self) -> bytes:
         with self._lock:
-            entries = b",".join(entry.to_json() for entry in self._entries.values())
+            entries = b",".join(self.tagged(entry).to_json() for entry in self._entries.values())
             return b'{"version":%d,"entries":[%b]}' % (self._version, entries)
 
 
@@ -203,7 +209,7 @@ class Discovery:
 
     def _later(self, task: Task) -> None:
         """Run ``task`` after everything before it, on a worker."""
-        self._workers.post(partial(self._strand.run, partial(self._tolerant, task)))
+        self._strand.post(partial(self._tolerant, task), self._workers)
 
     def _tolerant(self, task: Task) -> None:
         if self._closed:
@@ -230,6 +236,7 @@ class Discovery:
 
     def _open(self) -> None:
         self._opened = True
+        self.directory.zid = self._bus.zid
         for entry in self.directory.entries():
             self._declare(entry)
         if self._watchers:
@@ -237,7 +244,7 @@ class Discovery:
 
     def _declare(self, entry: Entry) -> None:
         if entry.instance not in self._declared:
-            answer = entry.to_json()
+            answer = self.directory.tagged(entry).to_json()
             queryable = self._bus.answer(
                 keys.discover(self._realm, entry.name), lambda query: [answer] if query == OUR_QUERY else []
             )
@@ -247,7 +254,7 @@ class Discovery:
     def _announce(self, version: int, entry: Entry) -> None:
         if self._opened:
             self._declare(entry)
-            self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, entry, None))
+            self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, self.directory.tagged(entry), None))
         self._tell("added", [entry])
 
     def _withdraw(self, version: int, entry: Entry) -> None:

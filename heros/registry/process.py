@@ -34,7 +34,7 @@ class _Watch:
         self.known: dict[str, Entry] = {}
 
     def look_soon(self, table: _Table) -> None:
-        self.workers.post(partial(self.strand.run, partial(self._look, table)))
+        self.strand.post(partial(self._look, table), self.workers)
 
     def _look(self, table: _Table) -> None:
         """Tell the difference to what was told before, so that the order of the tasks does not matter."""

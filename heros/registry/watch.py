@@ -115,7 +115,7 @@ class Watcher:
     # -- everything below runs in the strand ------------------------------------------------------------------
 
     def _soon(self, task: Task) -> None:
-        self._workers.post(partial(self._strand.run, task))
+        self._strand.post(task, self._workers)
 
     def _begin(self, watch: _Watch) -> None:
         if self._closed or not watch.active:

@@ -417,6 +417,11 @@ class ShmChannel(Endpoint):
     def _reading_here(self) -> bool:
         return self._role_owner == threading.get_ident() or self._events.mine
 
+    def abandon(self) -> None:
+        """In a forked child: read nothing more; the parent does."""
+        super().abandon()
+        _group.abandon()
+
     def _finish(self) -> None:
         reason = self._lost
         assert reason is not None

@@ -101,6 +101,12 @@ class SpinGroup:
         with self._changing:
             self.leads = [other for other in self.leads if other is not lead]
 
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's leads, whose rings have a reader there."""
+        self.leads = []
+        self.spinning = threading.Lock()  # another thread of the parent may have held it
+        self._changing = threading.Lock()
+
     def glance(self) -> Lead | None:
         """The next lead in turn, taken, if it has something to read and nobody reads it."""
         leads = self.leads

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,11 +63,12 @@ def test_find(lab: Lab) -> None:
     assert lab.node.net.find("nobody", 10) == []
     own = lab.node.entry("own")
     lab.node.net.announce(own)
-    assert wait_for(lambda: lab.node.net.find("own", 1)) == [own]
+    (found,) = wait_for(lambda: lab.node.net.find("own", 1))
+    assert found == replace(own, tags=(*own.tags, f"_zid:{lab.node.net.zid}"))
     assert wait_for(lambda: server.ask("find", "own", 1)) == [own.instance]
     server.ask("withdraw", "dev")
     wait_for(lambda: lab.node.net.find("dev", 1) == [])
-    assert lab.node.net.entries(5) == [own]
+    assert lab.node.net.entries(5) == [found]
 
 
 def test_find_waits_for_a_hero_that_appears_while_nobody_is_connected(lab: Lab) -> None:
@@ -169,7 +171,7 @@ def test_what_was_announced_before_the_session_is_open_is_found(monkeypatch: pyt
         node = Node(laboratory.realm)
         early = node.entry("early")
         node.net.announce(early)
-        assert laboratory.node.net.find("early", 60) == [early]
+        assert [entry.instance for entry in laboratory.node.net.find("early", 60)] == [early.instance]
         node.close()
     finally:
         laboratory.close()

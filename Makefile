@@ -1,7 +1,7 @@
 # The whole vocabulary: make demo | test | check | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
-# and make. PYTHON=... chooses the interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
+# and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
 
 VENV ?= .venv
 ARGS ?=
@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/heros demo $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

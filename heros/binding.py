@@ -3,29 +3,40 @@
 A binding holds on to one instance of a HERO. When that instance is gone, the next call looks the name up again and
 goes to its successor. A call that was under way when its server died is never repeated: it may have been carried out.
 A call that the server refused because the instance was withdrawn was not carried out, and is sent to the successor.
+
+A oneway call has no reply that could tell of such a refusal; it is lost, and logged at the server. So that the next
+one does better, the binding asks the node whether the instance is still there, without waiting for the answer, along
+with the first oneway call in ``CHECK_SECONDS``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from typing import Any
+import time
+import weakref
+from functools import partial
+from typing import Any, Final
 
 from heros import chain, limits
 from heros.bound import Bound
 from heros.codec import decode, encode, replace_references
-from heros.exceptions import CallTimeout, EncodeError, PeerLost
+from heros.exceptions import CallTimeout, EncodeError, HEROSError, PeerLost
 from heros.node import Node, current
-from heros.transport import OnReply
-from heros.wire import Fault, Kind
+from heros.transport import OnReply, Reply
+from heros.wire import Fault, Kind, NodeMember
 from heros.workers import rest
 
 __all__ = ["Binding"]
+
+CHECK_SECONDS: Final = 0.1
 
 _RESULT = int(Kind.RESULT)
 
 
 class Binding:
-    """One proxy's way to its HERO. Thread-safe.
+    """One HERO's proxies' way to it. Thread-safe.
 
     Args:
         timeout: seconds for each call that has no time-out of its own; None: ``HEROS_CALL_TIMEOUT``, or for ever.
@@ -35,30 +46,37 @@ class Binding:
         HEROUnavailable: there is no such HERO.
     """
 
-    __slots__ = ("_lock", "_lower", "bound", "name", "node", "realm", "timeout")
+    __slots__ = ("__weakref__", "_check_due", "_lock", "_lower", "bound", "name", "node", "realm", "timeout")
 
-    def __init__(self, node: Node, realm: str, name: str, timeout: float | None, wait: float) -> None:
+    def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
         self.node = node
         self.realm = realm
         self.name = name
         self.timeout = limits.call_timeout() if timeout is None else timeout
         self._lock = threading.Lock()
+        self._check_due = 0.0
         self._lower = node.dispatcher.lower
         self.bound = node.bind(realm, name, wait)
+        _bindings.add(self)
 
-    def rebind(self, stale: Bound) -> Bound:
-        """Look the name up again, unless another thread has done so since ``stale`` was found to be gone."""
+    def rebind(self, stale: Bound, timeout: float | None) -> Bound:
+        """Look the name up again, unless another thread has done so since ``stale`` was found to be gone.
+
+        Args:
+            timeout: seconds that the network may take to answer, at most ``limits.DISCOVERY_SECONDS``; None: that.
+        """
+        discovery = limits.DISCOVERY_SECONDS if timeout is None else min(timeout, limits.DISCOVERY_SECONDS)
         with self._lock:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
                 self._lower = self.node.dispatcher.lower
-                self.bound = self.node.bind(self.realm, self.name)
+                self.bound = self.node.bind(self.realm, self.name, discovery=discovery)
             return self.bound
 
     def current(self) -> Bound:
         """The instance that the next call goes to."""
         bound = self.bound
-        return self.rebind(bound) if bound.channel.closed else bound
+        return self.rebind(bound, self.timeout) if bound.channel.closed else bound
 
     def member(self, bound: Bound, name: str) -> int:
         member = bound.members.get(name)
@@ -99,44 +117,98 @@ class Binding:
         """
         bound = self.bound
         if bound.channel.closed:
-            bound = self.rebind(bound)
+            bound = self.rebind(bound, timeout)
         try:
             header, buffers = encode(value, self._lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
         rest()
-        try:
+        for is_last in (False, True):
             member = bound.members.get(name)
             if member is None:
                 raise self._no_member(name)
-            reply = bound.channel.call(op, member, bound.object_id, chain.next_call(), header, buffers, timeout)
-            if reply.fields[0] != _RESULT and reply.fields[2] == Fault.UNAVAILABLE:
-                bound = self.rebind(bound)
-                reply = bound.channel.call(
-                    op, self.member(bound, name), bound.object_id, chain.next_call(), header, buffers, timeout
-                )
-        except CallTimeout:
-            raise CallTimeout(
-                f"{self.endpoint(name)} did not reply within {timeout:g} s; whether it was carried out is unknown"
-            ) from None
-        except PeerLost as error:
-            self.node.stay_if_exiting()
-            raise PeerLost(f"{self.endpoint(name)}: {error}; whether the call was carried out is unknown") from None
-        if reply.fields[0] != _RESULT:
-            return self.node.result(reply, self.endpoint(name))
+            try:
+                reply = bound.channel.call(op, member, bound.object_id, chain.next_call(), header, buffers, timeout)
+            except CallTimeout:
+                raise CallTimeout(
+                    f"{self.endpoint(name)} did not reply within {timeout:g} s; whether it was carried out is unknown"
+                ) from None
+            except PeerLost as error:
+                self.node.stay_if_exiting()
+                raise PeerLost(f"{self.endpoint(name)}: {error}; whether the call was carried out is unknown") from None
+            if reply.fields[0] == _RESULT:
+                break
+            if is_last or reply.fields[2] != Fault.UNAVAILABLE:
+                return self.node.result(reply, self.endpoint(name))  # raises
+            bound = self.rebind(bound, timeout)
         result, has_references = decode(reply.header, reply.buffers)
         return replace_references(result, self.node.dispatcher.lift) if has_references else result
 
     def send(self, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply) -> None:
-        """Ask, with an encoded value, and do not wait. ``on_reply`` gets a ``Reply`` or an exception, on any thread;
-        it must not block."""
+        """Ask, with an encoded value, and do not wait: a chain of its own. ``on_reply`` gets a ``Reply`` or an
+        exception, on any thread; it must not block. Messages that are sent again, to a successor, may be overtaken."""
         bound = self.current()
-        bound.channel.submit(op, self.member(bound, name), bound.object_id, chain.next_call(), *message, on_reply)
+
+        def replied(reply: Reply | BaseException) -> None:
+            if isinstance(reply, Reply) and _is_withdrawn(reply):
+                self.node.workers.post(partial(self._send_again, bound, op, name, message, on_reply))
+            else:
+                on_reply(reply)
+
+        self._submit(bound, op, name, message, replied)
+
+    def _send_again(
+        self, stale: Bound, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply
+    ) -> None:
+        try:
+            self._submit(self.rebind(stale, self.timeout), op, name, message, on_reply)
+        except Exception as error:
+            on_reply(error)
+
+    def _submit(self, bound: Bound, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply) -> None:
+        bound.channel.submit(op, self.member(bound, name), bound.object_id, chain.new_chain(), *message, on_reply)
 
     def oneway(self, name: str, value: object) -> None:
-        """Call a method and wait for nothing; what it raises is logged at the server."""
+        """Call a method and wait for nothing: a chain of its own. What it raises is logged at the server."""
         bound = self.current()
         header, buffers = self.encode(name, value)
         bound.channel.post(
-            Kind.ONEWAY, self.member(bound, name), 0, bound.object_id, chain.next_call(), header, buffers
+            Kind.ONEWAY, self.member(bound, name), 0, bound.object_id, chain.new_chain(), header, buffers
         )
+        now = time.monotonic()
+        if now >= self._check_due:
+            self._check_due = now + CHECK_SECONDS
+            self._check(bound)
+
+    def _check(self, bound: Bound) -> None:
+        """Look the name up again if the instance turns out to be withdrawn. Waits for nothing."""
+
+        def replied(reply: Reply | BaseException) -> None:
+            if isinstance(reply, Reply) and _is_withdrawn(reply):
+                self.node.workers.post(partial(self._look_up_again, bound))
+
+        header, buffers = encode([self.realm, self.name, bound.instance])
+        with contextlib.suppress(HEROSError):  # the channel tells the next call that it is closed
+            bound.channel.submit(0, NodeMember.BIND, 0, 0, header, buffers, replied)
+
+    def _look_up_again(self, stale: Bound) -> None:
+        try:
+            self.rebind(stale, self.timeout)
+        except HEROSError:
+            self._check_due = 0.0  # there is no successor yet; the next call asks again
+
+
+def _is_withdrawn(reply: Reply) -> bool:
+    return reply.fields[0] != _RESULT and reply.fields[2] == Fault.UNAVAILABLE
+
+
+_bindings: weakref.WeakSet[Binding] = weakref.WeakSet()
+
+
+def _renew_locks_in_child() -> None:
+    for binding in tuple(_bindings):
+        binding._lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks_in_child)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,10 +25,16 @@ class EventSink(Protocol):
 
 
 class Inbox:
-    """Where the frames of one channel's events go: to the subscription that they name. A ``transport.Receiver``."""
+    """Where the frames of one channel's events go: to the subscription that they name. A ``transport.Receiver``.
 
-    def __init__(self) -> None:
+    Args:
+        on_closed: called once, when the channel is closed and before the subscriptions are told. Like the receiver,
+            it must not block or raise.
+    """
+
+    def __init__(self, on_closed: Callable[[], object] | None = None) -> None:
         self._subscriptions: dict[int, EventSink] = {}
+        self._on_closed = on_closed
 
     def add(self, ident: int, subscription: EventSink) -> None:
         self._subscriptions[ident] = subscription
@@ -47,8 +53,11 @@ class Inbox:
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
         """The publisher's node is gone."""
+        on_closed, self._on_closed = self._on_closed, None
+        if on_closed is not None:
+            on_closed()  # first: a subscription that comes back must not find this channel again
         subscriptions, self._subscriptions = self._subscriptions, {}
-        for ident, subscription in subscriptions.items():
+        for ident, subscription in tuple(subscriptions.items()):  # another thread may still be adding to it
             subscription.lost(ident, str(reason))
 
 

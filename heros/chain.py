@@ -14,7 +14,7 @@ import threading
 from heros.exceptions import HEROSError
 from heros.limits import MAX_CALL_DEPTH
 
-__all__ = ["current", "next_call", "same_chain"]
+__all__ = ["current", "new_chain", "next_call", "same_chain"]
 
 _DEPTH_BITS = 8
 _DEPTH_MASK = (1 << _DEPTH_BITS) - 1
@@ -30,8 +30,14 @@ current = _Current()
 _numbers = itertools.count(secrets.randbits(54) << _DEPTH_BITS, 1 << _DEPTH_BITS)
 
 
+def new_chain() -> int:
+    """The chain id for a call that nobody waits for: whatever this thread serves, it goes on without that call, so the
+    two must not be let in together and hold no thread for each other."""
+    return next(_numbers)
+
+
 def next_call() -> int:
-    """The chain id for a call that this thread is about to make.
+    """The chain id for a call that this thread is about to make and to wait for.
 
     Raises:
         HEROSError: calls within calls are too deep.

@@ -201,8 +201,8 @@ class Dispatcher:
         with self._lock:
             subscribers = self._subscribers.pop(cast("Link", source), {})
         for publisher, subscriber in subscribers.values():
-            subscriber.wake()
-            self._workers.post(partial(publisher.unsubscribe, subscriber))  # it may wait for a publisher that waits
+            subscriber.leave()  # at once: a publisher may be waiting for it
+            self._workers.post(partial(publisher.unsubscribe, subscriber))  # it may wait for one that publishes
 
     def _acknowledge(self, link: Link, ident: int, index: int) -> None:
         subscribers = self._subscribers.get(link)
@@ -311,6 +311,7 @@ class Dispatcher:
 
     def _subscribe(self, link: Link, arguments: list[Any]) -> object:
         ident, object_id, index = arguments
+        _check_ident(ident)
         exported = self._objects.get(object_id)
         if exported is None:
             raise HEROSError("the HERO was withdrawn by its owner; look it up again")
@@ -323,20 +324,29 @@ class Dispatcher:
                 raise ValueError(f"there is a subscription {ident} already")
             subscriber = Subscriber(link, ident, self._workers)
             subscribers[ident] = (publisher, subscriber)  # first: what it is sent may be acknowledged at once
-        start = publisher.subscribe(subscriber)
+        try:
+            start = publisher.subscribe(subscriber)
+        except BaseException:
+            subscribers.pop(ident, None)
+            raise
         if link.closed:  # it may have closed before it was in the table
             self.closed(link, HEROSError("closed"))
         return start
 
     def _unsubscribe(self, link: Link, arguments: list[Any]) -> object:
         (ident,) = arguments
-        if not isinstance(ident, int):
-            raise TypeError(f"{ident!r} is no subscription")
+        _check_ident(ident)
         found = self._subscribers.get(link, {}).pop(ident, None)
         if found is not None:
             publisher, subscriber = found
             publisher.unsubscribe(subscriber)
         return None
+
+
+def _check_ident(ident: object) -> None:
+    """Refuse a subscription id that no frame could carry."""
+    if not isinstance(ident, int) or not 0 <= ident < 1 << 64:
+        raise ValueError(f"{ident!r} is no subscription: its id is an integer of 64 bits, from 0 on")
 
 
 def _invoke(member: Member, op: int, value: Any) -> object:

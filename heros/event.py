@@ -19,15 +19,19 @@ A callback that raises is logged and stays connected; the others are called.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, overload
+from types import BuiltinMethodType, MethodType, MethodWrapperType
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeGuard, cast, overload
 
 from heros import limits
 from heros.buffers import settle_buffer
 from heros.codec import MemberReference, Reference
-from heros.exceptions import HEROSError
+from heros.exceptions import HEROUnavailable
 from heros.inspect import (
     event_keep,
     is_hero_method,
@@ -45,6 +49,7 @@ from heros.workers import Strand
 
 if TYPE_CHECKING:
     from heros.binding import Binding
+    from heros.bound import Bound
     from heros.dispatch import Dispatcher
 
 __all__ = [
@@ -70,12 +75,21 @@ class CallbackDescription(TypedDict):
     context: str
 
 
+_Bound = (MethodType, BuiltinMethodType, MethodWrapperType)
+"""Made anew whenever a method is looked up; two of one method of one object are equal."""
+
+
+def _is_remote_method(func: object) -> TypeGuard[Any]:
+    """Whether it is a method of a RemoteHERO itself. What wraps one is called like any other callable."""
+    return is_hero_method(func) and hasattr(func, "binding")
+
+
 class Callback:
-    """One connected callback.
+    """One connected callback. Two of the same callable are equal: of the same object; for a method, of the same method
+    of the same object, and of a RemoteHERO that is: of the same realm, HERO and method.
 
     Attributes:
-        name: ``"<HERO>.<method>"`` for a method of a RemoteHERO, else the ``repr`` of the callable. A callback of the
-            same name is the same callback: connecting it twice does not call it twice.
+        name: for people: ``"<HERO>.<method>"`` for a method of a RemoteHERO, else the ``repr`` of the callable.
         origin: who connected it, free text, or None.
         is_remote_hero: whether it is a method of a RemoteHERO.
         func: the callable.
@@ -86,14 +100,16 @@ class Callback:
             raise TypeError(f"a callback must be callable; {func!r} is not")
         self.func = func
         self.origin = origin
-        self.is_remote_hero = is_hero_method(func)
-        self.name = f"{cast('Any', func.__self__)._name}.{func.__name__}" if is_hero_method(func) else repr(func)
+        self.is_remote_hero = _is_remote_method(func)
+        self.name = f"{func.__self__._name}.{func.__name__}" if _is_remote_method(func) else repr(func)
+        # Not the callable's own equality: two objects that compare equal are two callbacks.
+        self._identity: object = func if self.is_remote_hero or isinstance(func, _Bound) else id(func)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Callback) and self.name == other.name
+        return isinstance(other, Callback) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self.name)
+        return hash(self._identity)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **kwargs)
@@ -122,13 +138,13 @@ class Callbacks:
         return bool(self._callbacks)
 
     def add(self, callback: Callback) -> None:
-        """Add it, in place of one of the same name."""
+        """Add it, in place of an equal one."""
         with self._lock:
             others = tuple(each for each in self._callbacks if each != callback)
             self._callbacks = (*others, callback)
 
     def remove(self, callback: Callback) -> Callback | None:
-        """Remove the one of that name and return it, None if there is none."""
+        """Remove the one that equals it and return that, None if there is none."""
         with self._lock:
             found = next((each for each in self._callbacks if each == callback), None)
             self._callbacks = tuple(each for each in self._callbacks if each != callback)
@@ -161,7 +177,7 @@ class RemoteCallback(Callback):
 
     It is called without holding up the publisher: a call is sent as soon as the value is there, by a worker, and its
     reply is only looked at for an error. At most ``limits.CALLBACK_QUEUE`` calls are under way; beyond, samples are
-    dropped for this callback, and counted.
+    dropped for this callback, and counted. When its HERO is created anew, the calls go to the new one.
     """
 
     def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
@@ -195,7 +211,7 @@ class RemoteCallback(Callback):
     def _send(self, message: tuple[bytes, list[Any]]) -> None:
         try:
             self._binding.send(Op.CALL, self._member, message, self._replied)
-        except HEROSError as error:
+        except Exception as error:
             self._done()
             log.error("callback %s could not be called: %s", self.name, error)
 
@@ -217,7 +233,8 @@ class LocalEventHandler:
     """An event of one LocalHERO. Call it to publish. Thread-safe.
 
     Attributes:
-        publisher: counts and sends the samples; ``publisher.sequence`` is how many there have been.
+        publisher: counts and sends the samples; ``publisher.sequence`` is how many there have been since the HERO was
+            exported.
     """
 
     _is_hero_event = True
@@ -242,21 +259,21 @@ class LocalEventHandler:
         """Run the method, publish its result, call the callbacks, return the result.
 
         Raises:
-            EncodeError: there are subscribers, and the result cannot be sent. No callback is called.
+            EncodeError: there are subscribers, and the result cannot be sent. It is as if it had not been published:
+                no callback is called, and no subscriber misses a sample.
         """
         result = self._function(self.instance, *args, **kwargs)
         publisher = self.publisher
-        if publisher.wanted and self._dispatcher is not None:
-            publisher.publish(Payload(*self._dispatcher.encode(result)))
-        else:
-            publisher.skip()
+        dispatcher = self._dispatcher
+        if dispatcher is not None and (publisher.wanted or not publisher.skip()):
+            publisher.publish(Payload(*dispatcher.encode(result)))
         if self.callbacks:
             self.callbacks.call(publisher.endpoint, result)
         return result
 
     def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str:
         """Have ``callback`` called with every value, and return its name. ``origin`` is a note on who asked for it."""
-        connected = RemoteCallback(callback, origin) if is_hero_method(callback) else Callback(callback, origin)
+        connected = RemoteCallback(callback, origin) if _is_remote_method(callback) else Callback(callback, origin)
         self.callbacks.add(connected)
         return connected.name
 
@@ -289,9 +306,12 @@ class EventDescriptor:
     def __get__(self, instance: None, owner: type) -> EventDescriptor: ...
     @overload
     def __get__(self, instance: object, owner: type) -> LocalEventHandler: ...
-    def __get__(self, instance: object | None, owner: type) -> EventDescriptor | LocalEventHandler:
+    def __get__(self, instance: object | None, owner: type) -> EventDescriptor | LocalEventHandler | MethodType:
         if instance is None:
             return self
+        if inspect.getattr_static(type(instance), self._name, None) is not self:
+            # By super(), from what overrides it: it is that which is the event, or no event, and publishes, or not.
+            return MethodType(self.func, instance)
         handler = LocalEventHandler(instance, self.func, self.reliable, self.keep)
         # Kept in the instance, where it hides this descriptor: the next look finds it at once. ``setdefault`` makes
         # two threads that look for the first time agree on one.
@@ -344,7 +364,8 @@ def reliable(func: Any) -> Any:
 class RemoteEventHandler:
     """An event of a RemoteHERO. Thread-safe.
 
-    There is one subscription, from the first callback that is connected to the last that is disconnected.
+    There is one subscription, from the first callback that is connected to the last that is disconnected. In a forked
+    child there is none: the callbacks stay with the parent.
     """
 
     _is_hero_event = True
@@ -353,6 +374,10 @@ class RemoteEventHandler:
         self.instance = instance
         self.__name__ = name
         self.__doc__ = doc or None
+        self._begin()
+        _handlers.add(self)
+
+    def _begin(self) -> None:
         self.callbacks = Callbacks()
         self._lock = threading.Lock()
         self._subscription: Subscription | None = None
@@ -379,8 +404,12 @@ class RemoteEventHandler:
 
         A callable of this process is called on a worker thread. A method of a RemoteHERO is attached at the owner of
         the event; it then works without this process.
+
+        Raises:
+            HEROUnavailable: the HERO is gone.
+            AttributeError: it was restarted and has no such event any more.
         """
-        if is_hero_method(callback):
+        if _is_remote_method(callback):
             name: str = self.instance._connect_local_hero_callback(
                 event=self, remote_hero_method=callback, origin=origin or self.instance._name
             )
@@ -388,23 +417,36 @@ class RemoteEventHandler:
         connected = Callback(callback, origin)
         with self._lock:
             self.callbacks.add(connected)
-            if self._subscription is None or self._subscription.orphaned:
-                binding: Binding = self.instance._binding
-                bound = binding.current()
-                subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
-                self._subscription = subscription
+            if self._subscription is None:
                 try:
-                    subscription.open(bound)
+                    self._subscribe()
                 except BaseException:
                     self.callbacks.remove(connected)
-                    self._subscription = None
-                    subscription.close()
                     raise
         return connected.name
 
+    def _subscribe(self) -> None:
+        binding: Binding = self.instance._binding
+        bound = binding.current()
+        try:
+            self._open(binding, bound)
+        except HEROUnavailable:  # withdrawn, and maybe created anew
+            self._open(binding, binding.rebind(bound, binding.timeout))
+
+    def _open(self, binding: Binding, bound: Bound) -> None:
+        binding.member(bound, self.__name__)  # it may be gone with a restart
+        subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
+        self._subscription = subscription
+        try:
+            subscription.open(bound)
+        except BaseException:
+            self._subscription = None
+            subscription.close()
+            raise
+
     def disconnect(self, callback: Callable[..., Any]) -> bool:
         """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself."""
-        if is_hero_method(callback):
+        if _is_remote_method(callback):
             return bool(self.instance._disconnect_local_hero_callback(event=self, remote_hero_method=callback))
         with self._lock:
             found = self.callbacks.remove(Callback(callback)) is not None
@@ -432,6 +474,18 @@ class RemoteEventHandler:
         if subscription is not None:
             subscription.close()
             self._missed_before += subscription.missed
+
+
+_handlers: weakref.WeakSet[RemoteEventHandler] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for handler in tuple(_handlers):
+        handler._begin()  # also the lock, which another thread of the parent may have held
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 @lower.register

@@ -6,20 +6,25 @@ import builtins
 import traceback
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from heros import exceptions
 from heros.codec import ErrorDescription
 from heros.exceptions import RemoteHEROError
+from heros.limits import KIB
 
 __all__ = ["describe", "rebuild"]
+
+MAX_TEXT: Final = 64 * KIB
+"""Characters of a message, and of a traceback: more than anybody reads, and far below what a header may hold."""
 
 _HOMES = {"builtins": builtins, "heros.exceptions": exceptions}
 """Modules whose exceptions exist on both sides."""
 
 
 def describe(error: BaseException) -> ErrorDescription:
-    """What the caller is told of ``error``. Never raises, whatever the exception's own methods do."""
+    """What the caller is told of ``error``. Never raises, whatever the exception's own methods do, and always can be
+    sent: an overlong message or traceback is cut and says so, lone surrogates (of a file name) become ``\\udc..``."""
     kind = type(error)
     try:
         message = str(error)
@@ -31,7 +36,15 @@ def describe(error: BaseException) -> ErrorDescription:
         trace = "".join(traceback.format_tb(frames))
     except Exception:
         trace = ""
-    return ErrorDescription(kind.__name__, kind.__module__, message, trace)
+    if len(message) > MAX_TEXT:
+        message = f"{message[:MAX_TEXT]} [... cut here; it had {len(message)} characters]"
+    if len(trace) > MAX_TEXT:
+        trace = f"[the first {len(trace) - MAX_TEXT} characters are cut ...] {trace[-MAX_TEXT:]}"
+    return ErrorDescription(*map(_sendable, (kind.__name__, kind.__module__, message, trace)))
+
+
+def _sendable(text: object) -> str:
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def rebuild(description: ErrorDescription, endpoint: str) -> RemoteHEROError:

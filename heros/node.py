@@ -255,10 +255,18 @@ class Node:
             known = self._channels.get(key)
             if known is not None and not known[0].closed:
                 return known
-            inbox = Inbox()
+            inbox = Inbox(on_closed=partial(self._forget, key))
             channel = self._connect(transport, entry, inbox)
             self._channels[key] = (channel, inbox)
             return channel, inbox
+
+    def _forget(self, key: tuple[str, str, str]) -> None:
+        """The channel is closed. Another one may have taken its place already."""
+        with self._lock:
+            known = self._channels.get(key)
+            if known is not None and known[0].closed:
+                del self._channels[key]
+                self._told.discard(key[1])
 
     def _connect(self, transport: Transport, entry: Entry, inbox: Inbox) -> Channel:
         if transport == "inproc":

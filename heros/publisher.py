@@ -2,7 +2,11 @@
 
 Rules
     - ``publish`` is the only thing that is called from user code, and for a best-effort event it never waits.
-    - Samples of one event have one order, the same for every subscriber: ``_order`` is held while one is published.
+    - Samples of one event have one order, the same for every subscriber. ``_order`` is held while one is counted, and,
+      if the event is best-effort, while it is sent.
+    - A reliable event is sent with ``_turn`` held instead: the publisher may wait there, and whoever comes, leaves or
+      ends the event meanwhile takes ``_order`` only, and does not wait with it.
+    - A subscriber is ``gone`` from the moment in which somebody means to remove it; no publisher waits for it then.
     - A subscriber has a *window*: so many samples, and so many bytes, may be on their way to it. It is opened by ACK
       frames, which name the index up to which its callbacks are done; an ACK also covers what a transport lost.
 
@@ -11,11 +15,14 @@ No silent loss
     the last thing that happened to a subscriber was a drop, no sample will tell it: a timer does, ``REPORT_SECONDS``
     later, with a GAP frame, again and again until there was room for it. A GAP also carries the index, so that a
     subscriber whose whole window was lost on the way can acknowledge what it never saw and opens the window again.
+    END is repeated in the same way: who never hears of it would wait for samples of a HERO that is no more.
 
 Who writes what
-    ``index``, ``sent_bytes``, ``lost_through`` are written by the publishing thread (under ``_order``); ``done``,
-    ``done_bytes`` by the thread that reads the channel. Each has one writer, and reading a stale value only errs on
-    the careful side, so there is no lock between publishing and acknowledging.
+    ``index``, ``sent_bytes``, ``lost_through`` are written by the publishing thread; ``done``, ``done_bytes`` by the
+    thread that reads the channel. Each has one writer, and reading a stale value only errs on the careful side, so
+    there is no lock between publishing and acknowledging. ``_reporting`` is a lock that is only ever tried: who has it
+    owns the one timer that there may be. It is released before ``lost_through`` is looked at for the last time, and
+    ``lost_through`` is written before it is tried, so no drop is left without a report.
 """
 
 from __future__ import annotations
@@ -25,9 +32,11 @@ import logging
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Final
 
 from heros import limits
+from heros.exceptions import HEROSError
 from heros.net import qos
 from heros.transport import Link, Payload
 from heros.wire import Kind
@@ -39,6 +48,7 @@ log = logging.getLogger("heros.event")
 
 REPORT_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 0.001
+WAIT_SECONDS: Final = 1.0
 
 _EMPTY = Payload(b"", ())
 
@@ -55,6 +65,7 @@ class Subscriber:
         "done",
         "done_bytes",
         "dropped",
+        "gone",
         "ident",
         "index",
         "link",
@@ -71,10 +82,11 @@ class Subscriber:
         self.done_bytes = 0
         self.dropped = 0
         self.lost_through = 0
+        self.gone = False
         self._sizes: deque[int] = deque()
         self._room = threading.Event()
         self._waiting = False
-        self._reporting = False
+        self._reporting = threading.Lock()
         self._workers = workers
 
     # -- the publishing thread --------------------------------------------------------------------------------
@@ -105,31 +117,36 @@ class Subscriber:
         if not self.send(sequence, payload):
             self.dropped += 1
             self.lost_through = sequence
-            if not self._reporting:
-                self._reporting = True
+            if self._reporting.acquire(False):
                 self._workers.call_later(REPORT_SECONDS, self._report)
 
     def send_reliably(self, sequence: int, payload: Payload, endpoint: str) -> None:
         """Wait for room; disconnect a subscriber that has given none for ``RELIABLE_SECONDS``."""
-        patience = time.monotonic() + limits.RELIABLE_SECONDS
-        while not self.link.closed and not self.send(sequence, payload):
-            self._room.clear()
-            self._waiting = True  # before the second look, so that an ACK between the two looks sets ``_room``
+        if not self.send(sequence, payload):
+            self._waiting = True
             try:
-                if self._has_room(payload.nbytes):
-                    time.sleep(RETRY_SECONDS)  # the channel itself is full; it does not say when it is not
-                else:
-                    done = self.done
-                    self._room.wait(1.0)
-                    if self.done != done:
-                        patience = time.monotonic() + limits.RELIABLE_SECONDS
+                self._wait_and_send(sequence, payload, endpoint)
             finally:
                 self._waiting = False
-            if time.monotonic() > patience:
-                self.link.close(
-                    f"took no sample of the reliable event {endpoint} for {limits.RELIABLE_SECONDS:g} s; "
-                    "it held up the publisher"
-                )
+
+    def _wait_and_send(self, sequence: int, payload: Payload, endpoint: str) -> None:
+        done = self.done
+        patience = time.monotonic() + limits.RELIABLE_SECONDS
+        while True:
+            self._room.clear()  # before the looks, so that what changes after them sets it again
+            if self.gone or self.link.closed or self.send(sequence, payload):
+                return
+            if self.done != done:
+                done = self.done
+                patience = time.monotonic() + limits.RELIABLE_SECONDS
+            elif time.monotonic() > patience:
+                break
+            # Where the window has room, the channel itself is full; it does not say when it is not.
+            self._room.wait(RETRY_SECONDS if self._has_room(payload.nbytes) else WAIT_SECONDS)
+        self.link.close(
+            f"took no sample of the reliable event {endpoint} for {limits.RELIABLE_SECONDS:g} s; "
+            "it held up the publisher"
+        )
 
     # -- the thread that reads the channel --------------------------------------------------------------------
 
@@ -147,20 +164,30 @@ class Subscriber:
         if self._waiting:
             self._room.set()
 
-    def wake(self) -> None:
-        """End a wait for room: the link is closed."""
+    # -- any thread -------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """It is to be sent nothing more: a publisher that waits for it goes on. Never blocks."""
+        self.gone = True
         self._room.set()
+
+    def end(self, sequence: int, payload: Payload) -> None:
+        """Tell it that there will be no further sample, now or as soon as there is room."""
+        if not self.link.publish(Kind.END, self.ident, sequence, self.index, payload) and not self.link.closed:
+            self._workers.call_later(REPORT_SECONDS, partial(self.end, sequence, payload))
 
     # -- a worker ---------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """Tell the subscriber of the drops that no sample has told it of."""
-        self._reporting = False
-        if self.link.closed:
+        """Tell the subscriber of the drops that no sample has told it of. Runs with ``_reporting`` taken."""
+        if self.gone or self.link.closed:
             return
-        if not self.link.publish(Kind.GAP, self.ident, self.lost_through, self.index, _EMPTY):
-            self._reporting = True
-            self._workers.call_later(REPORT_SECONDS, self._report)
+        told = self.lost_through
+        if self.link.publish(Kind.GAP, self.ident, told, self.index, _EMPTY):
+            self._reporting.release()
+            if self.lost_through == told or not self._reporting.acquire(False):
+                return
+        self._workers.call_later(REPORT_SECONDS, self._report)
 
 
 class Publisher:
@@ -176,7 +203,10 @@ class Publisher:
         self.endpoint = endpoint
         self.reliable = reliable
         self.sequence = 0
-        self._order = threading.RLock()  # re-entrant: a callback may publish the event that it is called for
+        # Both re-entrant: a callback may publish the event that it is called for. ``_turn`` is taken before ``_order``.
+        self._turn = threading.RLock()
+        self._order = threading.RLock()
+        self._ended = False
         self._subscribers: tuple[Subscriber, ...] = ()
         self._kept: deque[tuple[int, Payload]] = deque(maxlen=keep)
 
@@ -195,37 +225,63 @@ class Publisher:
         """The ``zenoh.CongestionControl`` that programs for the original HEROS ask for. Imports zenoh."""
         return qos.congestion_control(self.reliable)
 
-    def skip(self) -> None:
-        """Count one sample that nobody wanted."""
+    def skip(self) -> bool:
+        """Count one sample that nobody wanted. False, and it was not counted: by now there is a subscriber."""
         with self._order:
+            if self._subscribers:
+                return False
             self.sequence += 1
+            return True
 
     def publish(self, payload: Payload) -> None:
         """Send one sample to every subscriber; waits only if the event is reliable."""
-        with self._order:
-            self.sequence = sequence = self.sequence + 1
-            if self._kept.maxlen:
-                self._kept.append((sequence, payload))
-            for subscriber in self._subscribers:
-                self._send(subscriber, sequence, payload)
-
-    def _send(self, subscriber: Subscriber, sequence: int, payload: Payload) -> None:
         if self.reliable:
-            subscriber.send_reliably(sequence, payload, self.endpoint)
-        else:
-            subscriber.send_or_drop(sequence, payload)
+            self._publish_reliably(payload)
+            return
+        with self._order:
+            sequence = self._count(payload)
+            for subscriber in self._subscribers:
+                if not subscriber.gone:
+                    subscriber.send_or_drop(sequence, payload)
+
+    def _publish_reliably(self, payload: Payload) -> None:
+        with self._turn:
+            with self._order:
+                sequence = self._count(payload)
+                subscribers = self._subscribers
+            for subscriber in subscribers:
+                if not subscriber.gone:
+                    subscriber.send_reliably(sequence, payload, self.endpoint)
+
+    def _count(self, payload: Payload) -> int:
+        self.sequence = sequence = self.sequence + 1
+        if self._kept.maxlen:
+            self._kept.append((sequence, payload))
+        return sequence
 
     def subscribe(self, subscriber: Subscriber) -> int:
-        """Add a subscriber. Returns the sequence after which it gets everything."""
+        """Add a subscriber. Returns the sequence after which it gets everything.
+
+        Raises:
+            HEROSError: the event has ended.
+        """
         with self._order:
+            if self._ended:
+                raise HEROSError("the HERO was withdrawn by its owner; look it up again")
             start = self._kept[0][0] - 1 if self._kept else self.sequence
+            if subscriber.gone:  # it has left before it came
+                return start
             self._subscribers = (*self._subscribers, subscriber)
             for sequence, payload in self._kept:
-                self._send(subscriber, sequence, payload)
+                if self.reliable:
+                    subscriber.send_reliably(sequence, payload, self.endpoint)
+                else:
+                    subscriber.send_or_drop(sequence, payload)
         return start
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber. Does not wait for a ``publish`` that is under way."""
+        """Remove a subscriber. Does not wait for a publisher that waits."""
+        subscriber.leave()
         with self._order:
             self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
         if subscriber.dropped:
@@ -237,11 +293,21 @@ class Publisher:
             )
 
     def end(self, reason: str) -> tuple[Subscriber, ...]:
-        """Tell every subscriber that there will be no further sample. Returns who they were."""
+        """Tell every subscriber that there will be no further sample. Returns who they were.
+
+        What a reliable publisher waits to send at this moment is not sent; its subscribers see that they missed it.
+        """
+        for subscriber in self._subscribers:
+            subscriber.leave()  # before ``_order``: ``subscribe`` may be waiting to send what is kept
         with self._order:
+            self._ended = True
             subscribers, self._subscribers = self._subscribers, ()
             self._kept.clear()
-            payload = Payload(reason.encode(), ())
+            sequence = self.sequence
+        for subscriber in subscribers:
+            subscriber.leave()
+        payload = Payload(reason.encode(), ())
+        with self._turn:  # a sample that is being sent goes first
             for subscriber in subscribers:
-                subscriber.link.publish(Kind.END, subscriber.ident, self.sequence, subscriber.index, payload)
+                subscriber.end(sequence, payload)
         return subscribers

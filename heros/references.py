@@ -12,6 +12,8 @@ object again.
 from __future__ import annotations
 
 import functools
+import itertools
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -57,17 +59,42 @@ class UnserializableRemoteObject:
 
 
 class WeakObjects:
-    """The objects of one node that others hold references to. Thread-safe."""
+    """The objects of one node that others hold references to. Thread-safe.
+
+    An object has one number while it lives, so that it is recognised when it is sent twice. A number is never used
+    again, so that a late reference cannot meet another object (as it could at an address that was used again).
+    """
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
+        self._next = itertools.count(1)
         self._objects: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
+        self._numbers: dict[int, tuple[weakref.ref[object], int]] = {}  # by address, as an object may not be hashable
+        self._lock = threading.Lock()
+
+    def _number(self, value: object) -> int:
+        """Raises ``TypeError`` for an object that cannot be weakly referenced."""
+        address = id(value)
+        with self._lock:
+            known = self._numbers.get(address)
+            if known is not None and known[0]() is value:
+                return known[1]
+            number = next(self._next)
+            self._numbers[address] = weakref.ref(value, functools.partial(self._forget, address)), number
+            self._objects[number] = value
+            return number
+
+    def _forget(self, address: int, dead: weakref.ref[object]) -> None:
+        """Without the lock, as the garbage collector calls this at any moment, also while this thread holds it."""
+        known = self._numbers.get(address)
+        if known is not None and known[0] is dead:
+            self._numbers.pop(address, None)
 
     def refer(self, value: object) -> ObjectReference:
         """Raises ``EncodeError`` for an object that cannot be weakly referenced."""
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         try:
-            self._objects[id(value)] = value  # one number an object: sent twice, it is recognised as the same
+            number = self._number(value)
         except TypeError:
             raise EncodeError(
                 f"{kind} cannot be sent: it has no serialised form, and it allows no weak reference by which it could "
@@ -77,7 +104,7 @@ class WeakObjects:
             text = str(value)
         except Exception as error:
             text = f"<{kind}, whose text could not be made: {type(error).__name__}>"
-        return ObjectReference(self._node_id, id(value), kind, text)
+        return ObjectReference(self._node_id, number, kind, text)
 
     def resolve(self, reference: ObjectReference) -> object:
         """The object, if it is one of ours; else what stands for it.
@@ -89,7 +116,7 @@ class WeakObjects:
             node_id, object_id, type_name, representation = reference
             return UnserializableRemoteObject(type_name, object_id, representation, node_id)
         value = self._objects.get(reference.object_id)
-        if value is None or f"{type(value).__module__}.{type(value).__qualname__}" != reference.type_name:
+        if value is None:
             raise ReferenceError(
                 f"{reference.type_name} ({reference.representation}) no longer exists: its owner keeps only a weak "
                 "reference to what it sends. Keep the object in an attribute for as long as others use it."

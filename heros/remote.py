@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable
 from inspect import Signature
 from typing import Any, NoReturn
 
+from heros import limits
 from heros.binding import Binding
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
 from heros.codec import HeroReference, MemberReference, Reference
@@ -63,7 +63,11 @@ class RemoteMethod:
         )
 
     def oneway(self, *args: Any, **kwargs: Any) -> None:
-        """Call it and wait for nothing. What it raises is logged at the server."""
+        """Call it and wait for nothing, not even for what serves the call that this is part of.
+
+        What it raises is logged at the server. A call that reaches the server just after the HERO was withdrawn is
+        lost, and logged there; the proxy then looks for the HERO's successor.
+        """
         self.binding.oneway(self.__name__, [list(args), kwargs])
 
     def __repr__(self) -> str:
@@ -78,7 +82,9 @@ class RemoteMethod:
         return hash((self.__self__, self.__name__))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return getattr, (self.__self__, self.__name__)
+        if self._timeout == self.binding.timeout:
+            return getattr, (self.__self__, self.__name__)
+        return _unpickle_method, (self.__self__, self.__name__, self._timeout)
 
 
 class RemoteHERO(HEROPeer):
@@ -87,7 +93,7 @@ class RemoteHERO(HEROPeer):
     Its members mirror the remote capabilities: methods with the remote signature, attributes that are read and written
     at the owner, events as ``RemoteEventHandler``. On one host everything goes through shared memory, between hosts
     over the network; ``heros.transport_of`` tells which. When the HERO is restarted, the proxy goes on with its
-    successor. Thread-safe. Two proxies of one HERO are equal. It pickles as a reference.
+    successor. Thread-safe. Two proxies of one HERO are equal. It pickles as a reference, with its time-out.
 
     Args:
         name: the HERO's name.
@@ -118,8 +124,12 @@ class RemoteHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = name
-        self._binding = Binding(current(), realm, name, _check_timeout(timeout), wait)
-        bound = self._binding.bound
+        self._use_binding(Binding(current(), realm, name, _check_timeout(timeout), wait))
+
+    @local_only
+    def _use_binding(self, binding: Binding) -> None:
+        self._binding = binding
+        bound = binding.bound
         self._hero_tags = set(bound.tags)
         self._hero_implements = set(bound.implements)
         self._hero_extra_metadata = dict(bound.extra_metadata)
@@ -185,7 +195,11 @@ class RemoteHERO(HEROPeer):
                     member.close()
 
     def __repr__(self) -> str:
-        return f"<RemoteHERO {self._name!r} ({self._remote_class}) in realm {self._realm!r} by {self._transport}>"
+        known = self.__dict__
+        if "_remote_class" not in known:
+            return f"<RemoteHERO {known.get('_name')!r}, not connected>"
+        transport = self._binding.bound.transport  # as it was last; to show a proxy must not look for its HERO
+        return f"<RemoteHERO {self._name!r} ({self._remote_class}) in realm {self._realm!r} by {transport}>"
 
     @property
     def _transport(self) -> Transport:
@@ -200,7 +214,11 @@ class RemoteHERO(HEROPeer):
         return hash((self._realm, self._name))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return type(self)._hero_base, (self._name, self._realm)
+        cls = type(self)._hero_base
+        timeout = self._binding.timeout
+        if timeout == limits.call_timeout():
+            return cls, (self._name, self._realm)
+        return _unpickle_hero, (cls, self._name, self._realm, timeout)
 
 
 def transport_of(hero: RemoteHERO) -> Transport:
@@ -208,6 +226,20 @@ def transport_of(hero: RemoteHERO) -> Transport:
     if not isinstance(hero, RemoteHERO):
         raise TypeError(f"transport_of takes a RemoteHERO, not {type(hero).__name__}")
     return hero._transport
+
+
+def _unpickle_hero(cls: type[RemoteHERO], name: str, realm: str, timeout: float | None) -> RemoteHERO:
+    hero = cls(name, realm)  # a subclass may take no time-out
+    hero._binding.timeout = timeout
+    for member in hero.__dict__.values():
+        if isinstance(member, RemoteMethod):
+            member._timeout = timeout
+    return hero
+
+
+def _unpickle_method(hero: RemoteHERO, name: str, timeout: float | None) -> RemoteMethod:
+    method: RemoteMethod = getattr(hero, name)
+    return method.options(timeout=timeout)
 
 
 def _check_timeout(timeout: float | None) -> float | None:
@@ -224,20 +256,22 @@ _REMOTE_NAMES = frozenset(
 
 # -- references become proxies --------------------------------------------------------------------------------
 
-_proxies: weakref.WeakValueDictionary[tuple[int, str, str], RemoteHERO] = weakref.WeakValueDictionary()
-_proxies_lock = threading.Lock()
+_bindings: weakref.WeakValueDictionary[tuple[str, str], Binding] = weakref.WeakValueDictionary()
+"""Of lifted proxies, so that a nested HERO costs its lookup once."""
 
 
 def _lift_hero(reference: HeroReference) -> RemoteHERO:
-    """A proxy for a reference; the same one while it lives, so that a nested HERO costs its lookup once."""
-    key = (id(current()), reference.realm, reference.name)
-    with _proxies_lock:
-        proxy = _proxies.get(key)
-    if proxy is None or proxy._hero_destroyed:
-        proxy = RemoteHERO(reference.name, reference.realm)
-        with _proxies_lock:
-            _proxies[key] = proxy
-    return proxy
+    """A new proxy for a reference, so that whoever gets it can be done with it; only the binding is shared."""
+    key = reference.realm, reference.name
+    node = current()
+    binding = _bindings.get(key)
+    if binding is None or binding.node is not node:  # of the parent, in a forked child
+        binding = _bindings[key] = Binding(node, reference.realm, reference.name)
+    hero = RemoteHERO.__new__(RemoteHERO, reference.name, reference.realm)
+    HEROPeer.__init__(hero, reference.realm)
+    hero._name = reference.name
+    hero._use_binding(binding)
+    return hero
 
 
 def _lift_member(reference: MemberReference) -> object:

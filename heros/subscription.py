@@ -5,12 +5,24 @@ Rules
     - Callbacks of one subscription run one at a time, in order (a ``Strand``), on the worker that is at it.
     - A sample is acknowledged when its callbacks are done, many at a time: after an eighth of the window, in samples
       or in bytes. So the publisher always has most of its window, and a slow callback holds up nothing but itself.
+      It is acknowledged whatever became of it: one that cannot be decoded, or that was received before, took its
+      part of the window too. And whatever leaves a callback, the strand is given on.
+
+Coming and going
+    Each attempt to subscribe has an id of its own, which is in the inbox, and in ``_ident``, for as long as this is
+    the attempt that counts. ``open`` takes part in nothing else: what is lost or closed meanwhile only clears
+    ``_ident``, and ``open`` sees it when the reply is there. So there is one attempt, or one timer for the next, and
+    an attempt that came to nothing is undone at the publisher, which may have carried it out.
 
 Missed samples
     ``missed`` is what was published since the subscription began, as far as the publisher has told, less what was
     received. It is exact: sequences are the publisher's own count, and a drop that no sample tells of is told by GAP.
-    Across a lost connection to the same instance the count goes on; a restarted HERO counts anew, and what it
-    published before the subscription was back cannot be known.
+    Across a lost connection to the same instance the count goes on, and a kept sample that was received before is
+    not delivered again; a restarted HERO counts anew, and what it published before the subscription was back cannot
+    be known.
+
+    ``_latest`` and ``_received`` are written by the thread that reads the channel, ``_floor`` by the one that opens:
+    the sequence from which on the publisher sends everything.
 """
 
 from __future__ import annotations
@@ -26,7 +38,7 @@ from heros import limits
 from heros.bound import Bound
 from heros.buffers import Buffer, buffer_nbytes
 from heros.dispatch import Dispatcher
-from heros.exceptions import DecodeError, HEROSError
+from heros.exceptions import HEROSError
 from heros.transport import Channel, Task
 from heros.wire import Fields, Kind, NodeMember
 from heros.workers import Strand, Timer, Workers
@@ -55,7 +67,7 @@ class Runtime(Protocol):
 
 
 class Subscription:
-    """One callback on one remote event. Begins with :meth:`open`, ends with :meth:`close`. Thread-safe.
+    """One callback on one remote event. Begins with ``open`` or ``start``, ends with ``close``. Thread-safe.
 
     Args:
         node: this process's node.
@@ -73,8 +85,11 @@ class Subscription:
         self._lock = threading.Lock()
         self._bound: Bound | None = None
         self._ident = 0
+        self._opening = False
+        self._attached = False
         self._instance = ""
         self._start: int | None = None
+        self._floor = 0
         self._latest = 0
         self._received = 0
         self._missed_before = 0
@@ -94,12 +109,12 @@ class Subscription:
         start = self._start
         if start is None:
             return self._missed_before
-        return self._missed_before + max(0, self._latest - start - self._received)
+        return self._missed_before + max(0, max(self._latest, self._floor) - start - self._received)
 
     @property
     def attached(self) -> bool:
         """Whether the publisher has this subscription now."""
-        return self._start is not None
+        return self._attached
 
     @property
     def orphaned(self) -> bool:
@@ -108,36 +123,79 @@ class Subscription:
 
     # -- life -------------------------------------------------------------------------------------------------
 
-    def open(self, bound: Bound) -> None:
-        """Subscribe at the HERO that ``bound`` leads to. Raises what a call may raise."""
-        ident = next(_idents)
-        member = bound.members[self._event]
+    def start(self) -> None:
+        """Subscribe as soon as the HERO is there and has the event. Returns at once; what fails is tried again."""
         with self._lock:
-            if self._closed:
-                return
-            missed = self.missed
-            resumed = bool(self._instance) and self._instance == bound.instance
-            latest = self._latest
-            # What is received from now on belongs to this subscription; its start is known with the reply.
-            self._start = None
-            self._missed_before = missed
-            self._received = 0
-            self._latest = 0
-            self._acknowledged = 0
-            self._unacknowledged_bytes = 0
-            self._bound, self._ident, self._instance = bound, ident, bound.instance
-        bound.inbox.add(ident, self)
+            if not self._closed:
+                self._schedule(0.0)
+
+    def open(self, bound: Bound) -> None:
+        """Subscribe at the HERO that ``bound`` leads to. Does nothing once closed. Raises what a call may raise."""
+        member = bound.members[self._event]
+        ident = self._begin(bound)
+        if not ident:
+            return
         try:
             start = self._node.call_node(bound.channel, NodeMember.SUBSCRIBE, [ident, bound.object_id, member])
         except BaseException:
-            bound.inbox.remove(ident)
+            self._give_up(bound, ident)
             raise
         with self._lock:
-            if resumed and start > latest:
-                self._missed_before += start - latest
-            self._start = start
-            self._latest = max(self._latest, start)
-        self._delay = RETRY_SECONDS[0]
+            self._opening = False
+            if self._start is None:
+                self._start = start
+            self._floor = start
+            closed, lost = self._closed, self._ident != ident
+            self._attached = not lost
+            if not lost:
+                self._delay = RETRY_SECONDS[0]
+            elif not closed:
+                self._schedule(self._delay)
+        if closed:
+            self._unsubscribe(bound, ident)
+
+    def _begin(self, bound: Bound) -> int:
+        """Begin an attempt. What is received from now on belongs to it; returns its id, 0 once closed."""
+        with self._lock:
+            if self._closed:
+                return 0
+            if self._instance != bound.instance:
+                missed = self.missed
+                self._start = None
+                self._missed_before = missed
+                self._instance = bound.instance
+                self._floor = self._latest = self._received = 0
+            self._acknowledged = 0
+            self._unacknowledged_bytes = 0
+            self._opening = True
+            self._bound, self._ident = bound, next(_idents)
+            bound.inbox.add(self._ident, self)
+            return self._ident
+
+    def _give_up(self, bound: Bound, ident: int) -> None:
+        """Undo an attempt that failed."""
+        with self._lock:
+            self._opening = False
+            if self._ident == ident:
+                self._detach()
+            if self._start is None and self._latest:
+                self._start = self._latest - self._received  # of what came, nothing is known to be missed
+        self._unsubscribe(bound, ident)
+
+    def _detach(self) -> None:
+        """Nothing is received from now on. With the lock held."""
+        bound, ident = self._bound, self._ident
+        self._bound, self._ident, self._attached = None, 0, False
+        if bound is not None:
+            bound.inbox.remove(ident)
+
+    def _unsubscribe(self, bound: Bound, ident: int) -> None:
+        """Tell the publisher. Nobody waits for the answer, and the publisher may be gone or stopped."""
+        try:
+            header, buffers = self._node.dispatcher.encode([ident])
+            bound.channel.submit(0, NodeMember.UNSUBSCRIBE, 0, 0, header, buffers, lambda reply: None)
+        except HEROSError as error:
+            log.debug("%s: unsubscribing failed: %s", self.endpoint, error)
 
     def close(self) -> None:
         """End it. No callback starts after this returns, but one may still be running."""
@@ -145,58 +203,62 @@ class Subscription:
             if self._closed:
                 return
             self._closed = True
-            bound, self._bound = self._bound, None
+            bound, ident = self._bound, self._ident
+            self._detach()
             retry, self._retry = self._retry, None
         if retry is not None:
             retry.cancel()
         if bound is not None:
-            bound.inbox.remove(self._ident)
-            # Nobody waits for the answer, and the publisher may be gone or stopped.
-            header, buffers = self._node.dispatcher.encode([self._ident])
-            try:
-                bound.channel.submit(0, NodeMember.UNSUBSCRIBE, 0, 0, header, buffers, lambda reply: None)
-            except HEROSError as error:
-                log.debug("%s: unsubscribing failed: %s", self.endpoint, error)
+            self._unsubscribe(bound, ident)  # also while it is being opened: the reply may take long
 
     def lost(self, ident: int, reason: str) -> None:
         """The publisher is gone: try to find it, or its successor, until this is closed."""
         with self._lock:
             if self._closed or ident != self._ident:
                 return
-            self._missed_before = self.missed
-            self._received = 0
-            self._start = None
-            self._bound = None
-            log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
-            self._retry = self._node.workers.call_later(self._delay, self._reopen)
+            self._detach()
+            if not self._opening:
+                self._schedule(self._delay)
+        log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
+
+    def _schedule(self, delay: float) -> None:
+        """Have the one next attempt made ``delay`` seconds from now. With the lock held."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._node.workers.call_later(delay, self._reopen)
 
     def _reopen(self) -> None:
+        if self._closed:
+            return
         self._delay = min(self._delay * 1.5, RETRY_SECONDS[1])
         try:
             bound = self._node.bind(self._realm, self._name, discovery=self._delay)
             if self._event not in bound.members:
-                raise HEROSError(f"it has no event {self._event} any more")
+                raise HEROSError(f"it has no event {self._event}")
             self.open(bound)
         except Exception as error:
-            log.debug("%s: not back yet: %s", self.endpoint, error)
+            log.debug("%s: not there yet: %s", self.endpoint, error)
             with self._lock:
                 if not self._closed:
-                    self._retry = self._node.workers.call_later(self._delay, self._reopen)
+                    self._schedule(self._delay)
         else:
-            log.info("%s: the subscription is back (%d samples missed so far)", self.endpoint, self.missed)
+            if self._attached:
+                log.info("%s: subscribed (%d samples missed so far)", self.endpoint, self.missed)
 
     # -- samples ----------------------------------------------------------------------------------------------
 
     def receive(self, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Task | None:
         kind, ident, sequence, index = fields[0], fields[4], fields[5], fields[6]
         if kind == Kind.SAMPLE:
-            if sequence <= self._latest:
-                return None
-            self._latest = sequence
-            self._received += 1
-            if self._strand.acquire():
-                return partial(self._run_first, ident, index, header, buffers)
-            task: Task = partial(self._run, ident, index, header, buffers)
+            task: Task
+            if sequence > self._latest:
+                self._latest = sequence
+                self._received += 1
+                if self._strand.acquire():
+                    return partial(self._run_first, ident, index, header, buffers)
+                task = partial(self._run, ident, index, header, buffers)
+            else:  # received before the connection was lost, and kept by the publisher
+                task = partial(self._acknowledge, ident, index)
         elif kind == Kind.GAP:
             self._latest = max(self._latest, sequence)
             task = partial(self._acknowledge, ident, index)
@@ -210,37 +272,50 @@ class Subscription:
         return None if ready is None else partial(self._strand.go_on, ready)
 
     def _run_first(self, ident: int, index: int, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
-        self._run(ident, index, header, buffers)
-        del buffers
-        self._strand.go_on(self._strand.leave())
+        """Deliver one sample with the strand, which has been taken, and then what waits there."""
+        try:
+            self._run(ident, index, header, buffers)
+        finally:
+            del buffers
+            self._strand.go_on(self._strand.leave())
 
     def _run(self, ident: int, index: int, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
-        """Deliver one sample; acknowledge what is due."""
+        """Deliver one sample; acknowledge what is due. Raises nothing but a ``KeyboardInterrupt`` in the main thread,
+        and what ends the thread while it decodes."""
         nbytes = len(header)
         if buffers:
             nbytes += sum(map(buffer_nbytes, buffers))
-        if not self._closed:
-            try:
-                value = self._node.dispatcher.decode(header, buffers)
-            except (DecodeError, HEROSError) as error:
-                log.error("%s: a sample could not be decoded: %s", self.endpoint, error)
-            else:
+        try:
+            if not self._closed:
                 try:
-                    self._deliver(value)
-                except Exception:
-                    log.exception("%s: a callback failed; it stays connected", self.endpoint)
-                del value
-        self._unacknowledged_bytes += nbytes
-        if index - self._acknowledged >= ACK_SAMPLES or self._unacknowledged_bytes >= ACK_BYTES:
-            self._acknowledge(ident, index)
+                    value = self._node.dispatcher.decode(header, buffers)
+                except Exception as error:
+                    log.error("%s: a sample could not be decoded: %s: %s", self.endpoint, type(error).__name__, error)
+                else:
+                    try:
+                        self._deliver(value)
+                    except BaseException as error:
+                        if isinstance(error, KeyboardInterrupt) and _in_main_thread():
+                            raise
+                        log.exception("%s: a callback failed; it stays connected", self.endpoint)
+                    del value
+        finally:
+            self._unacknowledged_bytes += nbytes
+            if index - self._acknowledged >= ACK_SAMPLES or self._unacknowledged_bytes >= ACK_BYTES:
+                self._acknowledge(ident, index)
 
     def _acknowledge(self, ident: int, index: int) -> None:
-        bound = self._bound
-        if bound is None or ident != self._ident or index <= self._acknowledged:
-            return
-        self._acknowledged = index
-        self._unacknowledged_bytes = 0
+        with self._lock:  # against a new attempt, which counts anew
+            bound = self._bound
+            if bound is None or ident != self._ident or index <= self._acknowledged:
+                return
+            self._acknowledged = index
+            self._unacknowledged_bytes = 0
         try:
             bound.channel.post(Kind.ACK, 0, ident, index, 0)
         except HEROSError as error:
             log.debug("%s: acknowledging failed: %s", self.endpoint, error)  # the channel tells that it is closed
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -254,7 +254,8 @@ class Discovery:
     def _announce(self, version: int, entry: Entry) -> None:
         if self._opened:
             self._declare(entry)
-            self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, self.directory.tagged(entry), None))
+            change = change_to_json(version, self.directory.tagged(entry), None)
+            self._bus.put(keys.changes(self._realm, self._own), change)
         self._tell("added", [entry])
 
     def _withdraw(self, version: int, entry: Entry) -> None:

@@ -240,7 +240,7 @@ def test_closed_pool_keeps_frames_valid() -> None:
 
 
 def test_a_pool_without_shared_memory_works_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heros.shm.pool._AVAILABLE", False)
+    monkeypatch.setattr("heros.shm.pool.AVAILABLE", False)
     pool = FramePool((2, 2), "f4", 1)
     frame = pool.acquire()
     assert frame.flags.writeable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import sys
 
 import pytest
 
 from heros import chain, limits
-from heros.codec import ErrorDescription
+from heros.codec import ErrorDescription, decode, encode
 from heros.exceptions import HEROSError, RemoteHEROError
 from heros.faults import describe, rebuild
 
@@ -34,6 +35,15 @@ def test_a_chain_ends_at_the_depth_limit():
         chain.current.chain = chain.next_call()
     with pytest.raises(HEROSError, match="deep"):
         chain.next_call()
+
+
+def test_a_call_that_nobody_waits_for_is_a_chain_of_its_own():
+    for _ in range(limits.MAX_CALL_DEPTH + 1):
+        chain.current.chain = chain.next_call()
+    new = chain.new_chain()
+    assert not chain.same_chain(new, chain.current.chain)
+    chain.current.chain = new
+    chain.next_call()
 
 
 def arrive(error: BaseException) -> RemoteHEROError:
@@ -99,3 +109,38 @@ def test_the_traceback_travels():
     with pytest.raises(ValueError, match="deep inside") as caught:
         outer()
     assert "inner" in arrive(caught.value).remote_traceback
+
+
+@pytest.mark.parametrize("text", ["x" * (64 << 20), "\U0001f600" * (20 << 20), "a file \udcff"])
+def test_whatever_the_text_it_can_be_sent(text):
+    header, buffers = encode(describe(ValueError(text)))
+    assert len(header) < limits.MIB
+    assert not buffers
+    arrived = rebuild(decode(header, ())[0], "")
+    assert isinstance(arrived, ValueError)
+    assert arrived.message[:7] == text[:7].replace("\udcff", "")
+
+
+def test_an_overlong_message_and_an_overlong_traceback_say_that_they_are_cut():
+    description = describe(ValueError("begin" + "x" * 100_000))
+    assert description.message.startswith("beginxxx")
+    assert description.message.endswith("100005 characters]")
+
+    def deep(n: int) -> None:
+        if n:
+            exec(f"def f{n}(n): deep(n - 1)", {"deep": deep}, names := {})
+            names[f"f{n}"](n)
+        else:
+            raise ValueError("the end")
+
+    old = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        deep(900)
+    except ValueError as error:
+        description = describe(error)
+    finally:
+        sys.setrecursionlimit(old)
+    assert len(description.traceback) < 70_000
+    assert "characters are cut" in description.traceback
+    assert "the end" in description.traceback  # the line that raised

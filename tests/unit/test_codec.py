@@ -335,7 +335,11 @@ def test_a_view_keeps_the_received_buffer_alive() -> None:
     assert released[1]() is None
 
 
-@pytest.mark.parametrize("memory", [bytearray(24), np.zeros(24, np.uint8), memoryview(bytearray(24))], ids=repr)
+@pytest.mark.parametrize(
+    "memory",
+    [bytearray(24), np.zeros(24, np.uint8), memoryview(bytearray(24))],
+    ids=["bytearray", "array", "memoryview"],
+)
 def test_an_array_is_read_only_whatever_memory_it_lies_in(memory: Any) -> None:
     arrived = decode(encode(np.arange(3))[0], [memory])[0]
     assert arrived.shape == (3,)

@@ -11,6 +11,7 @@ from heros.buffers import Buffer
 from heros.codec import decode, encode
 from heros.dispatch import Dispatcher, Exported, Gate, Member
 from heros.entry import Entry
+from heros.publisher import Publisher
 from heros.transport import Peer
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Workers
@@ -177,6 +178,25 @@ def test_binding_tells_what_there_is(server):
 @pytest.mark.parametrize("member", [*NodeMember, 77])
 def test_nonsense_to_the_node_is_refused(server, member, arguments):
     assert server.ask(int(member), arguments, object_id=0)[0] == Kind.ERROR
+
+
+@pytest.mark.parametrize("ident", [-1, 1 << 64, 1.5, "7", None, [1]])
+def test_a_subscription_id_that_no_frame_could_carry_is_refused(server, ident):
+    member = Member(server.stage, "tick", "event", None, publisher=Publisher("realm/stage/tick"))
+    exported = Exported(Entry("realm", "events", "2", "f00d"), [member], [])
+    server.dispatcher.export(exported)
+    kind, fault, _ = server.ask(NodeMember.SUBSCRIBE, [ident, exported.object_id, 0], object_id=0)
+    assert (kind, fault) == (Kind.ERROR, Fault.MALFORMED)
+    assert not member.publisher.wanted
+
+
+def test_a_subscription_that_comes_with_the_end_is_refused_and_forgotten(server):
+    member = Member(server.stage, "tick", "event", None, publisher=Publisher("realm/stage/tick"))
+    exported = Exported(Entry("realm", "events", "2", "f00d"), [member], [])
+    server.dispatcher.export(exported)
+    member.publisher.end("withdrawn this moment")
+    assert server.ask(NodeMember.SUBSCRIBE, [7, exported.object_id, 0], object_id=0)[1] == Fault.UNAVAILABLE
+    assert server.dispatcher._subscribers == {server.link: {}}
 
 
 def test_frames_that_belong_to_a_client_are_ignored(server):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from heros import limits
+from heros.exceptions import HEROSError
 from heros.publisher import Publisher, Subscriber
 from heros.transport import Payload, Peer
 from heros.wire import Kind
@@ -56,8 +59,10 @@ def payload(size: int = 1) -> Payload:
 
 
 def test_samples_carry_their_sequence_and_index(workers):
-    publisher, _, link = subscribed(workers)
-    publisher.skip()
+    publisher = Publisher("realm/name/event")
+    assert publisher.skip()
+    link = NotingLink()
+    assert publisher.subscribe(Subscriber(link, 7, workers)) == 1
     for _ in range(3):
         publisher.publish(payload())
     assert link.sent == [(Kind.SAMPLE, 2, 1), (Kind.SAMPLE, 3, 2), (Kind.SAMPLE, 4, 3)]
@@ -94,13 +99,56 @@ def test_a_last_drop_is_reported_without_another_sample(workers):
     assert link.sent == [(Kind.GAP, 2, 0)]
 
 
-def test_the_report_is_repeated_until_there_is_room_for_it(workers):
-    publisher, subscriber, link = subscribed(workers)
+class Clock:
+    """Workers whose timers are due when the test says so."""
+
+    def __init__(self) -> None:
+        self.timers: list[Callable[[], object]] = []
+
+    def call_later(self, delay: float, task: Callable[[], object]) -> None:
+        self.timers.append(task)
+
+    def tick(self) -> None:
+        due, self.timers = self.timers, []
+        for task in due:
+            task()
+
+
+def test_the_report_is_repeated_until_there_is_room_for_it_by_one_timer():
+    clock = Clock()
+    publisher, _, link = subscribed(clock)
+    link.full = True
+    for _ in range(3):
+        publisher.publish(payload())
+        clock.tick()
+        publisher.publish(payload())
+        assert len(clock.timers) == 1
+    link.full = False
+    clock.tick()
+    assert link.sent == [(Kind.GAP, 6, 0)]
+    assert clock.timers == []
+
+
+def test_a_drop_while_the_last_ones_are_reported_is_reported_too():
+    clock = Clock()
+    publisher, subscriber, link = subscribed(clock)
     link.full = True
     publisher.publish(payload())
-    wait_until(lambda: not subscriber._reporting or subscriber._reporting, what="the timer")
-    link.full = False
-    wait_until(lambda: link.sent, what="the report")
+
+    class Dropping(NotingLink):
+        def publish(self, kind: int, *rest: object) -> bool:
+            if kind == Kind.GAP and not self.sent:
+                self.full = True
+                publisher.publish(payload())
+                self.full = False
+            return super().publish(kind, *rest)
+
+    subscriber.link = link = Dropping()
+    clock.tick()
+    assert len(clock.timers) == 1
+    clock.tick()
+    assert link.sent == [(Kind.GAP, 1, 0), (Kind.GAP, 2, 0)]
+    assert clock.timers == []
 
 
 def test_a_peer_that_acknowledges_what_it_never_got_gains_nothing(workers):
@@ -160,3 +208,93 @@ def test_the_end_is_told_once(workers):
     assert publisher.end("over") == (subscriber,)
     assert publisher.end("over") == ()
     assert [sent[0] for sent in link.sent] == [Kind.END]
+
+
+def test_an_end_that_finds_no_room_is_repeated_while_the_link_lasts():
+    clock = Clock()
+    publisher, _, link = subscribed(clock)
+    publisher.publish(payload())
+    link.full = True
+    publisher.end("over")
+    clock.tick()
+    assert len(clock.timers) == 1
+    link.full = False
+    clock.tick()
+    assert link.sent[1:] == [(Kind.END, 1, 1)]
+    assert clock.timers == []
+
+
+def test_an_end_is_not_repeated_to_a_closed_link():
+    clock = Clock()
+    publisher, _, link = subscribed(clock)
+    link.full = link.closed = True
+    publisher.end("over")
+    assert clock.timers == []
+
+
+def test_nobody_subscribes_after_the_end(workers):
+    publisher = Publisher("realm/name/event", keep=1)
+    publisher.publish(payload())
+    publisher.end("over")
+    link = NotingLink()
+    with pytest.raises(HEROSError, match="withdrawn"):
+        publisher.subscribe(Subscriber(link, 7, workers))
+    assert link.sent == []
+
+
+def test_a_sample_is_not_skipped_when_somebody_wants_it(workers):
+    publisher, _, _ = subscribed(workers)
+    assert not publisher.skip()
+    assert publisher.sequence == 0
+
+
+def test_who_left_before_it_was_added_is_not_added(workers):
+    publisher = Publisher("realm/name/event")
+    subscriber = Subscriber(NotingLink(), 7, workers)
+    publisher.unsubscribe(subscriber)
+    publisher.subscribe(subscriber)
+    assert not publisher.wanted
+
+
+@contextmanager
+def a_publisher_that_waits(publisher: Publisher, subscriber: Subscriber) -> Iterator[None]:
+    """The subscriber's window is full and a thread waits for room in it, which must end with the block."""
+    for _ in range(limits.EVENT_WINDOW):
+        publisher.publish(payload())
+    thread = threading.Thread(target=publisher.publish, args=(payload(),), daemon=True)
+    thread.start()
+    wait_until(lambda: subscriber._waiting, what="the publisher to wait")
+    yield
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_publisher_does_not_wait_for_who_leaves(workers):
+    publisher, subscriber, link = subscribed(workers, reliable=True)
+    with a_publisher_that_waits(publisher, subscriber):
+        publisher.unsubscribe(subscriber)
+    assert not link.closed
+    publisher.publish(payload())
+    assert len(link.sent) == limits.EVENT_WINDOW
+
+
+def test_a_publisher_does_not_wait_past_the_end(workers):
+    publisher, subscriber, link = subscribed(workers, reliable=True)
+    with a_publisher_that_waits(publisher, subscriber):
+        assert publisher.end("over") == (subscriber,)
+    assert not link.closed
+    assert link.sent[-1] == (Kind.END, limits.EVENT_WINDOW + 1, limits.EVENT_WINDOW)
+
+
+def test_others_come_and_go_while_a_publisher_waits(workers):
+    publisher, slow, _ = subscribed(workers, reliable=True)
+    with a_publisher_that_waits(publisher, slow):
+        link = NotingLink()
+        other = Subscriber(link, 8, workers)
+        assert publisher.subscribe(other) == limits.EVENT_WINDOW + 1
+        another = Subscriber(NotingLink(), 9, workers)
+        publisher.subscribe(another)
+        publisher.unsubscribe(another)
+        slow.acknowledge(limits.EVENT_WINDOW)
+    publisher.publish(payload())
+    assert link.sent == [(Kind.SAMPLE, limits.EVENT_WINDOW + 2, 1)]

@@ -135,7 +135,7 @@ class Binding:
                 ) from None
             except PeerLost as error:
                 self.node.stay_if_exiting()
-                raise PeerLost(f"{self.endpoint(name)}: {error}; whether the call was carried out is unknown") from None
+                raise PeerLost(f"{self.endpoint(name)}: {error}. It may or may not have been carried out") from None
             if reply.fields[0] == _RESULT:
                 break
             if is_last or reply.fields[2] != Fault.UNAVAILABLE:

@@ -70,7 +70,7 @@ class RemoteHEROError(HEROSError):
         self.endpoint = endpoint
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.args[0]) if self.args else ""
 
 
 class RemoteTransportError(HEROSError):

@@ -52,7 +52,14 @@ def rebuild(description: ErrorDescription, endpoint: str) -> RemoteHEROError:
     exception of heros, if it was one."""
     home = _HOMES.get(description.module)
     cls = RemoteHEROError if home is None else _error_class(home, description.type)
-    return cls(description.message, description.type, description.module, description.traceback, endpoint)
+    message = description.message
+    if cls is RemoteHEROError:  # the class is not to be seen otherwise
+        message = f"{description.type}: {message}" if message else description.type
+    error = cls(message, description.type, description.module, description.traceback, endpoint)
+    error.message = description.message
+    if description.traceback:
+        error.add_note(f"Raised by {endpoint}, at the owner:\n{description.traceback.rstrip()}")
+    return error
 
 
 @lru_cache(maxsize=256)

@@ -348,17 +348,29 @@ class Node:
 
 
 def _taken(entry: Entry, other: Entry) -> str:
+    if other.node_id == entry.node_id:
+        where, remedy = f"this process ({other.pid})", "withdraw that one with its _destroy_hero()"
+    else:
+        where, remedy = f"process {other.pid} on {other.host}", "end that process"
     return (
-        f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in process {other.pid} on "
-        f"{other.host}. Choose another name, or end that process."
+        f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in {where}. "
+        f"Choose another name, or {remedy}."
     )
 
 
 def _not_found(realm: str, name: str, failures: list[str]) -> str:
     if failures:
         return f"HERO {name!r} in realm {realm!r} was found but could not be reached ({'; '.join(failures)})"
-    where = "on this host or on the network" if select.network_enabled() else "on this host, and HEROS_NET is off"
-    return f"there is no HERO {name!r} in realm {realm!r} {where}. Is its program running, and its name spelled so?"
+    places = []
+    if "shm" in select.preference():
+        places.append(f"on this host ({runtime_directory()})")
+    if "net" in select.preference() and select.network_enabled():
+        places.append("on the network")
+    hint = "" if select.network_enabled() else " HEROS_NET is off, so other hosts were not asked."
+    return (
+        f"there is no HERO {name!r} in realm {realm!r} {' or '.join(places) or 'within reach of HEROS_TRANSPORT'}. "
+        f"Is its program running, and its name spelled so?{hint}"
+    )
 
 
 # -- the node of this process ---------------------------------------------------------------------------------

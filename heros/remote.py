@@ -172,6 +172,9 @@ class RemoteHERO(HEROPeer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls = type(self)
+        member = self.__dict__.get(name)
+        if isinstance(member, (RemoteMethod, RemoteEventHandler)):
+            raise AttributeError(f"{member!r} cannot be assigned")
         if not name.startswith("_") and cls._hero_base is RemoteHERO and not hasattr(cls, name):
             raise AttributeError(
                 f"HERO {self._name!r} has no attribute {name!r}; a proxy takes no attributes of its own, as they would "
@@ -180,7 +183,10 @@ class RemoteHERO(HEROPeer):
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"HERO {self.__dict__.get('_name', '?')!r} has no member {name!r}")
+        raise AttributeError(
+            f"HERO {self.__dict__.get('_name', '?')!r} has no member {name!r}. It offers what its class defines or "
+            "annotates, without underscore; what __init__ alone sets is not offered."
+        )
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(capability.name for capability in self._remote_capabilities)})

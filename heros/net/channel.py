@@ -231,7 +231,7 @@ class NetChannel(End):
                 _, pending = self._pending.popitem()
             except KeyError:
                 break
-            lost = PeerLost(f"{reason}. A call that was under way may or may not have been carried out")
+            lost = PeerLost(str(reason))
             pending.deliver(lost)
 
     # -- whether anything was lost ----------------------------------------------------------------------------

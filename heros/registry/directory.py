@@ -57,7 +57,7 @@ def prepare(directory: Path) -> Path:
         if status.st_mode & WRITABLE_BY_OTHERS:
             raise HEROSError(
                 f"others may write to {directory} (mode {stat.S_IMODE(status.st_mode):04o}), and so pretend to be a "
-                f"HERO. Run: chmod 700 {directory}"
+                f"HERO. {_ADVICE}"
             )
     return directory
 

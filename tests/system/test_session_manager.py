@@ -85,11 +85,11 @@ print("passed")
 @pytest.mark.parametrize(
     ("program", "net"), [(SHARED, "on"), (CONFIGURED, "on"), (REFUSED, "on"), (REFUSED, "off"), (ANNOUNCED, "on")]
 )
-def test_session_manager(tmp_path, program, net):
+def test_session_manager(runtime_directory, program, net):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEROS_")}
     environment |= {
         "HEROS_NET": net,
-        "HEROS_RUNTIME_DIR": str(tmp_path),
+        "HEROS_RUNTIME_DIR": str(runtime_directory),
         "HEROS_ZENOH_CONFIG": json.dumps(CONFIG),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

@@ -461,6 +461,7 @@ def test_a_server_that_closes_takes_its_path_along(path: str, workers: Workers) 
     channel = connect(path, own("clientnode"), NODE, workers, receiver)
     with pytest.raises(RemoteTransportError, match="cannot listen"):
         ShmServer(path, own(NODE), serving, Server())
+    wait_until(lambda: server.links)
     server.close()
     server.close()
     assert not os.path.exists(path)

@@ -63,7 +63,8 @@ def test_a_builtin_arrives_as_itself(builtin):
     assert isinstance(error, RemoteHEROError)
     if not issubclass(builtin, (StopIteration, StopAsyncIteration)):
         assert isinstance(error, builtin)
-    assert str(error) == "what happened"
+    assert error.message == "what happened"
+    assert str(error).endswith("what happened")
     assert error.remote_type == builtin.__name__
     assert error.endpoint == "realm/name/member"
     repr(error)
@@ -84,6 +85,7 @@ def test_a_class_of_ones_own_keeps_its_name():
     assert type(arrived) is RemoteHEROError
     assert (arrived.remote_type, arrived.remote_module) == ("Jammed", __name__)
     assert arrived.message == "the shutter is jammed"
+    assert str(arrived) == "Jammed: the shutter is jammed", "its class is not to be seen otherwise"
 
 
 def test_a_hostile_name_is_only_a_name():

@@ -195,11 +195,13 @@ class Lead:
     def step_aside(self) -> None:
         """Give up the lead for a call that is likely to be short: the ring stays awake."""
         self._busy = True
+        self._owner = 0
+        self._lock.release()
+        # SYNC POINT: look-out. The last look-out says that it ends before it tries to take the lead; here the lead is
+        # given up before that is looked at. So either it puts the ring to sleep, or this thread begins a new one.
         if not self._looking_out:
             self._looking_out = True
             self._workers.call_later(LOOK_OUT_SECONDS, self._look_out)
-        self._owner = 0
-        self._lock.release()
 
     def _look_out(self) -> None:
         if self._busy and not self._stopped:
@@ -208,7 +210,7 @@ class Lead:
             if self.ring.ready():
                 self.enter()
         else:
-            self._looking_out = False
+            self._looking_out = False  # SYNC POINT: look-out
             self.enter()  # which leaves the ring asleep, unless somebody else has the lead, who will
 
     def rest(self) -> None:

@@ -239,6 +239,20 @@ def test_a_slow_method_delays_no_other(setup):
     assert results == ["waited"] * 3
 
 
+def test_a_call_that_is_slow_after_many_short_ones_delays_no_other(setup):
+    hero = setup.proxy()
+    for _ in range(100):
+        hero.add(1)
+    results: list[str] = []
+    waiting = threading.Thread(target=lambda: results.append(hero.wait()))
+    waiting.start()
+    assert hero.wait_until_busy()
+    assert hero.add(1) == 3
+    hero.let_go()
+    waiting.join(10)
+    assert results == ["waited"]
+
+
 def test_one_call_at_a_time_if_the_hero_says_so(setup):
     hero = setup.proxy("careful")
     most: list[int] = []

@@ -354,7 +354,7 @@ def _invoke(member: Member, op: int, value: Any) -> object:
     if op == Op.CALL:
         raise TypeError(f"{member.name} is an {member.flavor} and cannot be called")
     if member.flavor != "attribute":
-        raise TypeError(f"{member.name} is a {member.flavor}, not an attribute")
+        raise TypeError(f"{member.name} is no attribute, but of the flavor {member.flavor}")
     if op == Op.GET:
         return getattr(member.hero, member.name)
     if op == Op.SET:

@@ -143,6 +143,9 @@ class Node:
                             raise NameInUse(_taken(entry, other))
                 network.announce(entry)
         except BaseException:
+            opened = self._networks.get(entry.realm)
+            if opened is not None:
+                opened.withdraw(entry)
             self.dispatcher.withdraw(exported)
             self.registry.remove(entry)
             raise

@@ -116,11 +116,6 @@ class Subscription:
         """Whether the publisher has this subscription now."""
         return self._attached
 
-    @property
-    def orphaned(self) -> bool:
-        """Whether this is a forked child's copy: the callbacks stay with the parent."""
-        return self._node.closed
-
     # -- life -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

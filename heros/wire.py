@@ -95,9 +95,9 @@ class NodeMember(IntEnum):
     """Members of object 0, the node itself."""
 
     BIND = 1
-    """``[realm, name]`` -> the description of that HERO."""
+    """``[realm, name, instance]`` -> the description of that HERO; an empty instance means any."""
     SUBSCRIBE = 2
-    """``[subscription id, object id, member, options]`` -> the event's sequence at that moment."""
+    """``[subscription id, object id, member]`` -> the event's sequence at that moment."""
     UNSUBSCRIBE = 3
     """``[subscription id]`` -> None."""
 

@@ -51,9 +51,11 @@ class Directory:
         self.zid = ""
         """The id of the session, once there is one."""
 
-    def add(self, entry: Entry) -> int:
-        """The number of this change."""
+    def add(self, entry: Entry) -> int | None:
+        """The number of this change; None when the entry was there already."""
         with self._lock:
+            if entry.instance in self._entries:
+                return None
             self._entries[entry.instance] = entry
             self._version += 1
             return self._version
@@ -227,7 +229,8 @@ class Discovery:
 
     def announce(self, entry: Entry) -> None:
         version = self.directory.add(entry)
-        self._later(partial(self._announce, version, entry))
+        if version is not None:
+            self._later(partial(self._announce, version, entry))
 
     def withdraw(self, entry: Entry) -> None:
         version = self.directory.remove(entry)

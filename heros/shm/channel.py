@@ -91,7 +91,6 @@ class ShmChannel(Endpoint):
         self._role_owner = 0
         self._ids = itertools.count(1)
         self._pending: dict[int, _Waiter | OnReply] = {}
-        self._submitted = 0
         self._parked: deque[_Waiter] = deque()
         self._watching = False
         self._spin = Spin()

@@ -26,7 +26,6 @@ from heros.exceptions import CallTimeout, EncodeError, HEROSError, PeerLost
 from heros.node import Node, current
 from heros.transport import OnReply, Reply
 from heros.wire import Fault, Kind, NodeMember
-from heros.workers import rest
 
 __all__ = ["Binding"]
 
@@ -122,7 +121,6 @@ class Binding:
             header, buffers = encode(value, self._lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
-        rest()
         for is_last in (False, True):
             member = bound.members.get(name)
             if member is None:

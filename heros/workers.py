@@ -47,7 +47,7 @@ from typing import Final, Protocol
 from heros.limits import MAX_WORKERS
 from heros.transport import Task
 
-__all__ = ["Strand", "Timer", "Workers", "leading", "let_go", "rest"]
+__all__ = ["Strand", "Timer", "Workers", "leading", "let_go"]
 
 log = logging.getLogger("heros.workers")
 
@@ -73,9 +73,6 @@ class Leader(Protocol):
     def let_go(self) -> None:
         """Let another thread read."""
 
-    def rest(self) -> None:
-        """Have what arrives from now on wake another thread."""
-
 
 leading: Final = _Leading()
 
@@ -86,13 +83,6 @@ def let_go() -> None:
     if held is not None:
         leading.held = None
         held.let_go()
-
-
-def rest() -> None:
-    """To be called by whoever is about to wait for another node: a call that this thread runs will take longer."""
-    running = leading.running
-    if running is not None:
-        running.rest()
 
 
 class Timer:

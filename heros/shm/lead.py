@@ -11,12 +11,7 @@ Rules
       going to look (``_kick``). Whoever finds the lead taken may go away: the holder looks again after giving it up.
     - A kick that is under way counts as awake: it will look, so that the writer need not ring.
 
-Three short cuts
-    - *Staying awake.* When the last calls were all short, the lead is given up for the next one, but the ring is not
-      marked asleep: nobody rings, and both sides are spared the traffic. For the case that this call is not short, a
-      look-out, a timer that runs while there are such calls, reads what has come every ``LOOK_OUT_SECONDS``. So a call
-      that is slow for the first time may delay others by that much, once. A call that calls other HEROs says so
-      (``workers.rest``), and the ring is then marked asleep at once.
+Two short cuts
     - *Taking the lead back.* A call's work normally ends in a reply, on the same thread. Just before the reply becomes
       visible, the thread takes the lead back and marks the ring awake (``take_back``), so that the client's next call
       finds a reader and need not ring. Should the thread go on with other work than reading, it lets go of it first
@@ -43,9 +38,6 @@ __all__ = ["Lead", "Spin", "SpinGroup"]
 
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
-_SHORT_SECONDS: Final = 100e-6
-_SHORT_CALLS: Final = 16
-LOOK_OUT_SECONDS: Final = 0.01
 _SOON: Final = 3
 
 
@@ -150,9 +142,6 @@ class Lead:
         self._owner = 0
         self._kicked = False
         self._stopped = False
-        self._short = 0  # calls since one that was not short
-        self._looking_out = False
-        self._busy = False  # whether a call was made since the look-out looked
         group.add(self)
         if not ring.sleep():
             self._kick()
@@ -191,33 +180,6 @@ class Lead:
             # the kick looked at. And whoever's doorbell rang while the lead was held has gone away: look again.
             if self._kicked or (asleep and not ring.ready()) or not self.take():
                 return
-
-    def step_aside(self) -> None:
-        """Give up the lead for a call that is likely to be short: the ring stays awake."""
-        self._busy = True
-        self._owner = 0
-        self._lock.release()
-        # SYNC POINT: look-out. The last look-out says that it ends before it tries to take the lead; here the lead is
-        # given up before that is looked at. So either it puts the ring to sleep, or this thread begins a new one.
-        if not self._looking_out:
-            self._looking_out = True
-            self._workers.call_later(LOOK_OUT_SECONDS, self._look_out)
-
-    def _look_out(self) -> None:
-        if self._busy and not self._stopped:
-            self._busy = False
-            self._workers.call_later(LOOK_OUT_SECONDS, self._look_out)
-            if self.ring.ready():
-                self.enter()
-        else:
-            self._looking_out = False  # SYNC POINT: look-out
-            self.enter()  # which leaves the ring asleep, unless somebody else has the lead, who will
-
-    def rest(self) -> None:
-        """The running task is about to wait for others: mark the ring asleep, if it was left awake."""
-        self._short = 0
-        if self.take():
-            self.let_go()
 
     @property
     def mine(self) -> bool:
@@ -276,14 +238,9 @@ class Lead:
                 continue
             # Give up the lead, run the task, and take the lead again.
             ensure_follower()
-            if self._short < _SHORT_CALLS:
-                self.let_go()
-            else:
-                self.step_aside()
+            self.let_go()
             leading.running = self
-            began = time.perf_counter()
             run_task(task)
-            self._short = self._short + 1 if time.perf_counter() - began < _SHORT_SECONDS else 0
             leading.running = None
             if leading.held is self:
                 leading.held = None

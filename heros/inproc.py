@@ -220,7 +220,8 @@ class InprocLink:
         self._receiver = receiver
         self._workers = workers
         self._way = Strand()
-        self._counting = threading.Lock()
+        self._queueing = threading.Lock()
+        self._ended = False
         self._frames = 0
         self._bytes = 0
 
@@ -240,8 +241,13 @@ class InprocLink:
             return False
         buffers = _stage(payload)
         fields: Fields = (kind, 0, 0, 0, ident, sequence, index, len(payload.header), len(buffers))
-        self._count(1, nbytes)
-        self._queue(partial(self._deliver, fields, payload.header, buffers, nbytes))
+        with self._queueing:
+            if self._ended:
+                return False
+            self._frames += 1
+            self._bytes += nbytes
+            ready = self._way.enter(partial(self._deliver, fields, payload.header, buffers, nbytes))
+        self._go_on(ready)
         return True
 
     def close(self, reason: str) -> None:
@@ -250,28 +256,30 @@ class InprocLink:
 
     def end(self, reason: PeerLost) -> None:
         """Tell the client's receiver, after the last frame; for the channel."""
-        self._queue(partial(self._receiver.closed, self._channel, reason))
+        with self._queueing:
+            self._ended = True
+            ready = self._way.enter(partial(self._receiver.closed, self._channel, reason))
+        self._go_on(ready)
 
-    def _queue(self, task: Task) -> None:
-        ready = self._way.enter(task)
+    def _go_on(self, ready: Task | None) -> None:
         if ready is not None:
             self._workers.post(partial(self._way.go_on, ready))
 
     def _deliver(self, fields: Fields, header: bytes, buffers: Sequence[Buffer], nbytes: int) -> None:
         task = self._receiver.receive(self._channel, fields, header, buffers)
         if task is None:
-            self._count(-1, -nbytes)
+            self._taken(nbytes)
         else:
             self._workers.post(partial(self._run, task, nbytes))
 
     def _run(self, task: Task, nbytes: int) -> None:
-        self._count(-1, -nbytes)
+        self._taken(nbytes)
         task()
 
-    def _count(self, frames: int, nbytes: int) -> None:
-        with self._counting:
-            self._frames += frames
-            self._bytes += nbytes
+    def _taken(self, nbytes: int) -> None:
+        with self._queueing:
+            self._frames -= 1
+            self._bytes -= nbytes
 
 
 # -- calls that wait ------------------------------------------------------------------------------------------

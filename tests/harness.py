@@ -141,7 +141,7 @@ class Child:
     def stop(self) -> None:
         """Stop it (SIGSTOP) and wait until it has stopped."""
         self.signal(signal.SIGSTOP)
-        wait_until(lambda: self._state() == "T", what=f"process {self.pid} has stopped")
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # all its threads, not only the first
 
     def cont(self) -> None:
         """Let it go on (SIGCONT)."""
@@ -150,9 +150,6 @@ class Child:
     def interrupt(self) -> None:
         """Ctrl-C (SIGINT)."""
         self.signal(signal.SIGINT)
-
-    def _state(self) -> str:
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     # -- its end ----------------------------------------------------------------------------------------------
 

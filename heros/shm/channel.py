@@ -99,6 +99,7 @@ class ShmChannel(Endpoint):
         self._poll.register(self._reply_bell.fd, select.POLLIN)
         self._poll.register(self._fd, 0)  # its hang-up only
         self._events = Lead(Reader(events), workers, self._receive_event, self._kick_events, self._lose, _group)
+        self._events.start()
         self._watch_socket()
 
     # -- the contract -----------------------------------------------------------------------------------------

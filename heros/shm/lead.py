@@ -142,8 +142,16 @@ class Lead:
         self._owner = 0
         self._kicked = False
         self._stopped = False
-        group.add(self)
-        if not ring.sleep():
+
+    def start(self) -> None:
+        """Have the ring read. To be called when whatever ``receive`` and ``kick`` need is complete, as a thread that
+        spins may begin at once."""
+        with self._lock:
+            if self._stopped:
+                return
+            asleep = self.ring.sleep()  # before anybody else can read
+            self._group.add(self)
+        if not asleep:
             self._kick()
 
     # -- taking and leaving the lead --------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class ShmLink(Endpoint):
 
     def start(self) -> None:
         """Begin to serve."""
+        self._requests.start()
         self._watch(self._request_bell.fd, self._requests.enter)
         self._watch_socket()
 

@@ -197,6 +197,7 @@ class Process:
 
     def stop(self) -> None:
         self.popen.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.popen.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         self.popen.send_signal(signal.SIGCONT)

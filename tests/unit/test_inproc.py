@@ -1,16 +1,23 @@
-"""What ``inproc`` copies, and what it hands over as it is."""
+"""What ``inproc`` copies, and what it hands over as it is; and an end that comes in the middle of a publication."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from heros import inproc
 from heros.buffers import Buffer, settle_buffer
+from heros.inproc import InprocChannel
+from heros.transport import Payload, Peer
+from heros.wire import Kind
+from heros.workers import Workers
+from tests.conformance.service import Recorder, Service
+from tests.harness import wait_until
 
 DATA = np.arange(24, dtype=np.uint16)
 
@@ -120,3 +127,31 @@ def test_a_file_that_others_may_write_to_is_copied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", [np.empty((0, 3)), np.empty((3, 0), order="F"), b"", bytearray(), np.empty(2, "V0")])
 def test_nothing_is_nothing(empty: Buffer) -> None:
     assert settle_buffer(empty) == b""
+
+
+class _ClosingPayload(Payload):
+    """Closes the channel in the middle of ``publish``, when its buffers are looked at."""
+
+    __slots__ = ("channel", "inner")
+
+    @property  # type: ignore[override]
+    def buffers(self) -> Sequence[Buffer]:
+        self.channel.close()
+        return self.inner
+
+    def __init__(self, channel: InprocChannel) -> None:
+        self.inner: Sequence[Buffer] = [DATA]
+        self.channel = channel
+        self.header = b"0"
+        self.nbytes = DATA.nbytes
+        self.staged = None
+
+
+def test_no_frame_follows_an_end_that_overtakes_it() -> None:
+    workers, recorder = Workers("inproc-test"), Recorder()
+    channel = inproc.connect(Peer("1", 1, "here"), Service(print), recorder, workers)
+    assert not channel.link.publish(Kind.SAMPLE, 1, 1, 1, _ClosingPayload(channel))
+    wait_until(lambda: recorder.ended)
+    workers.stop()
+    assert recorder.events == []
+    assert recorder.wrong == []

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from heros import chain, limits
 from heros.bound import Bound
-from heros.codec import decode, encode, replace_references
+from heros.codec import Encoded, decode, encode, encode_arguments, replace_references
 from heros.exceptions import CallTimeout, EncodeError, HEROSError, PeerLost
 from heros.node import Node, current
 from heros.transport import OnReply, Reply
@@ -91,36 +91,40 @@ class Binding:
     def endpoint(self, name: str) -> str:
         return f"{self.realm}/{self.name}/{name}"
 
-    def encode(self, name: str, value: object) -> tuple[bytes, list[Any]]:
+    def encode(self, name: str, value: object) -> Encoded:
+        """A new value for an attribute."""
         try:
             return encode(value, self._lower)
+        except EncodeError as error:
+            raise self._refused(name, error) from None
+
+    def encode_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+        """The arguments of a call."""
+        try:
+            return encode_arguments(args, kwargs, self._lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
 
     def _refused(self, name: str, error: EncodeError) -> EncodeError:
         return EncodeError(f"{self.name}.{name}: an argument cannot be sent: {error}")
 
-    def call(self, op: int, name: str, value: object, timeout: float | None) -> Any:
+    def call(self, op: int, name: str, message: Encoded, timeout: float | None) -> Any:
         """Ask the HERO to call, get or set one member, and wait for the result.
 
         Args:
             op: one of ``wire.Op``.
-            value: CALL: ``[positional, keyword]``; SET: the new value; GET: None.
+            message: CALL: from ``encode_arguments``; SET: from ``encode``; GET: None, encoded.
             timeout: seconds; None: as long as the server lives.
 
         Raises:
             RemoteHEROError: the member raised; also the builtin that it raised.
             HEROUnavailable: the HERO is gone.
             CallTimeout, PeerLost: the outcome is unknown.
-            EncodeError: an argument cannot be sent.
         """
+        header, buffers = message
         bound = self.bound
         if bound.channel.closed:
             bound = self.rebind(bound, timeout)
-        try:
-            header, buffers = encode(value, self._lower)
-        except EncodeError as error:
-            raise self._refused(name, error) from None
         for is_last in (False, True):
             member = bound.members.get(name)
             if member is None:
@@ -142,7 +146,7 @@ class Binding:
         result, has_references = decode(reply.header, reply.buffers)
         return replace_references(result, self.node.dispatcher.lift) if has_references else result
 
-    def send(self, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply) -> None:
+    def send(self, op: int, name: str, message: Encoded, on_reply: OnReply) -> None:
         """Ask, with an encoded value, and do not wait: a chain of its own. ``on_reply`` gets a ``Reply`` or an
         exception, on any thread; it must not block. Messages that are sent again, to a successor, may be overtaken."""
         bound = self.current()
@@ -155,24 +159,19 @@ class Binding:
 
         self._submit(bound, op, name, message, replied)
 
-    def _send_again(
-        self, stale: Bound, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply
-    ) -> None:
+    def _send_again(self, stale: Bound, op: int, name: str, message: Encoded, on_reply: OnReply) -> None:
         try:
             self._submit(self.rebind(stale, self.timeout), op, name, message, on_reply)
         except Exception as error:
             on_reply(error)
 
-    def _submit(self, bound: Bound, op: int, name: str, message: tuple[bytes, list[Any]], on_reply: OnReply) -> None:
+    def _submit(self, bound: Bound, op: int, name: str, message: Encoded, on_reply: OnReply) -> None:
         bound.channel.submit(op, self.member(bound, name), bound.object_id, chain.new_chain(), *message, on_reply)
 
-    def oneway(self, name: str, value: object) -> None:
+    def oneway(self, name: str, message: Encoded) -> None:
         """Call a method and wait for nothing: a chain of its own. What it raises is logged at the server."""
         bound = self.current()
-        header, buffers = self.encode(name, value)
-        bound.channel.post(
-            Kind.ONEWAY, self.member(bound, name), 0, bound.object_id, chain.new_chain(), header, buffers
-        )
+        bound.channel.post(Kind.ONEWAY, self.member(bound, name), 0, bound.object_id, chain.new_chain(), *message)
         now = time.monotonic()
         if now >= self._check_due:
             self._check_due = now + CHECK_SECONDS

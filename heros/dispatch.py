@@ -28,7 +28,16 @@ from typing import Any, Literal, TypeAlias, cast
 
 from heros import chain, limits
 from heros.buffers import Buffer
-from heros.codec import HeroReference, MemberReference, ObjectReference, Reference, decode, encode, replace_references
+from heros.codec import (
+    Encoded,
+    HeroReference,
+    MemberReference,
+    ObjectReference,
+    Reference,
+    decode,
+    encode,
+    replace_references,
+)
 from heros.entry import Entry
 from heros.exceptions import DecodeError, EncodeError, HEROSError
 from heros.faults import describe
@@ -151,7 +160,7 @@ class Dispatcher:
         assert isinstance(reference, MemberReference)
         return lift_member(reference)
 
-    def encode(self, value: object) -> tuple[bytes, list[Buffer]]:
+    def encode(self, value: object) -> Encoded:
         """``value`` as header and buffers, with references for what stays here."""
         return encode(value, self.lower)
 
@@ -181,9 +190,9 @@ class Dispatcher:
         member = exported.members[index]
         gate = member.gate
         if gate is None or (gate.chain and chain_id and chain.same_chain(gate.chain, chain_id)):
-            return partial(self._serve, link, member, fields, header, buffers)
+            return partial(self._serve, None, link, member, fields, header, buffers)
         if gate.acquire():
-            return partial(self._serve_gated, gate, link, member, fields, header, buffers)
+            return partial(self._serve, gate, link, member, fields, header, buffers)
         if len(gate) >= limits.QUEUED_REQUESTS:
             return partial(
                 self._refuse,
@@ -193,7 +202,7 @@ class Dispatcher:
                 f"{len(gate)} calls already wait for {exported.entry.name}.{member.name}; it takes too long for the "
                 "rate at which it is called",
             )
-        ready = gate.enter(partial(self._serve, link, member, fields, header, buffers))
+        ready = gate.enter(partial(self._serve, None, link, member, fields, header, buffers))
         return None if ready is None else partial(gate.go_on, ready)
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
@@ -211,49 +220,41 @@ class Dispatcher:
 
     # -- calls ------------------------------------------------------------------------------------------------
 
-    def _serve_gated(
+    def _serve(
         self,
-        gate: Gate,
+        taken: Gate | None,
         link: Link,
         member: Member,
         fields: Fields,
         header: bytes | memoryview,
         buffers: Sequence[Buffer],
     ) -> None:
-        """Run one call with its member's gate, which has been taken, and then what waits there."""
-        try:
-            self._serve(link, member, fields, header, buffers)
-        finally:
-            ready = gate.leave()
-            if ready is not None:
-                gate.go_on(ready)
+        """Run one call and reply. Raises nothing but a ``KeyboardInterrupt`` in the main thread.
 
-    def _serve(
-        self, link: Link, member: Member, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
-    ) -> None:
-        """Run one call and reply. Raises nothing but a ``KeyboardInterrupt`` in the main thread."""
-        kind, _, op, _, call_id, _, chain_id, _, _ = fields
-        try:
-            value, has_references = decode(header, buffers)
-        except DecodeError as error:
-            self._refuse(link, fields, Fault.MALFORMED, str(error))
-            return
+        Args:
+            taken: the gate that has been taken for this call, and is left after it; what waits there is run too.
+        """
         gate = member.gate
         thread = chain.current
-        outer, thread.chain = thread.chain, chain_id
+        outer, thread.chain = thread.chain, fields[6]
         if gate is not None:
-            gate_outer, gate.chain = gate.chain, chain_id
+            gate_outer, gate.chain = gate.chain, fields[6]
         try:
+            try:
+                value, has_references = decode(header, buffers)
+            except DecodeError as error:
+                self._refuse(link, fields, Fault.MALFORMED, str(error))
+                return
             if has_references:
                 value = replace_references(value, self.lift)
-            if op == _METHOD and member.flavor == "method":
+            if fields[2] == _METHOD and member.flavor == "method":
                 positional, keyword = value
                 result = getattr(member.hero, member.name)(*positional, **keyword)
             else:
-                result = _invoke(member, op, value)
+                result = _invoke(member, fields[2], value)
             header, buffers = encode(result, self.lower)
-            if kind == _CALL:
-                link.reply(_RESULT, 0, call_id, header, buffers)
+            if fields[0] == _CALL:
+                link.reply(_RESULT, 0, fields[4], header, buffers)
         except BaseException as error:
             self._raised(link, member, fields, error)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
@@ -262,6 +263,8 @@ class Dispatcher:
             thread.chain = outer
             if gate is not None:
                 gate.chain = gate_outer
+            if taken is not None and (ready := taken.leave()) is not None:
+                taken.go_on(ready)
 
     def _raised(self, link: Link, member: Member, fields: Fields, error: BaseException) -> None:
         if isinstance(error, EncodeError):

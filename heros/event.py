@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeGuard, cast, ove
 
 from heros import limits
 from heros.buffers import settle_buffer
-from heros.codec import MemberReference, Reference
+from heros.codec import Encoded, MemberReference, Reference
 from heros.exceptions import HEROUnavailable
 from heros.inspect import (
     event_keep,
@@ -200,7 +200,7 @@ class RemoteCallback(Callback):
                 return
             self._under_way += 1
         try:
-            header, buffers = self._binding.encode(self._member, [list(args), kwargs])
+            header, buffers = self._binding.encode_arguments(self._member, args, kwargs)
             message = header, [settle_buffer(buffer) for buffer in buffers]
             send = functools.partial(self._send, message)
             self._strand.post(send, self._binding.node.workers)
@@ -208,7 +208,7 @@ class RemoteCallback(Callback):
             self._done()
             raise
 
-    def _send(self, message: tuple[bytes, list[Any]]) -> None:
+    def _send(self, message: Encoded) -> None:
         try:
             self._binding.send(Op.CALL, self._member, message, self._replied)
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from heros import limits
 from heros.binding import Binding
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
-from heros.codec import HeroReference, MemberReference, Reference
+from heros.codec import HeroReference, MemberReference, Reference, encode
 from heros.event import RemoteEventHandler
 from heros.exceptions import HEROSError
 from heros.inspect import local_only
@@ -26,6 +26,7 @@ __all__ = ["RemoteHERO", "RemoteMethod", "transport_of"]
 log = logging.getLogger("heros.remote")
 
 _CALL, _GET, _SET = int(Op.CALL), int(Op.GET), int(Op.SET)
+_NO_VALUE = encode(None)
 
 
 class RemoteMethod:
@@ -50,7 +51,8 @@ class RemoteMethod:
         self._timeout = timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.binding.call(_CALL, self.__name__, [list(args), kwargs], self._timeout)
+        binding, name = self.binding, self.__name__
+        return binding.call(_CALL, name, binding.encode_arguments(name, args, kwargs), self._timeout)
 
     def options(self, *, timeout: float | None) -> RemoteMethod:
         """The same method with other options: ``hero.move.options(timeout=2.0)(x=3)``.
@@ -68,7 +70,8 @@ class RemoteMethod:
         What it raises is logged at the server. A call that reaches the server just after the HERO was withdrawn is
         lost, and logged there; the proxy then looks for the HERO's successor.
         """
-        self.binding.oneway(self.__name__, [list(args), kwargs])
+        binding, name = self.binding, self.__name__
+        binding.oneway(name, binding.encode_arguments(name, args, kwargs))
 
     def __repr__(self) -> str:
         return f"<method {self.__name__}{self.__signature__} of {self.__self__!r}>"
@@ -158,11 +161,11 @@ class RemoteHERO(HEROPeer):
 
         def read(self: RemoteHERO) -> Any:
             binding = self._binding
-            return binding.call(_GET, name, None, binding.timeout)
+            return binding.call(_GET, name, _NO_VALUE, binding.timeout)
 
         def write(self: RemoteHERO, value: Any) -> None:
             binding = self._binding
-            binding.call(_SET, name, value, binding.timeout)
+            binding.call(_SET, name, binding.encode(name, value), binding.timeout)
 
         return property(read, write if "w" in capability.access else None, None, capability.doc or None)
 

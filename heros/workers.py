@@ -59,11 +59,9 @@ class _Leading(threading.local):
     """What a transport's leader remembers of its thread.
 
     Attributes:
-        running: whose record's work this thread runs.
-        held: what this thread has taken the lead of again before that work has ended.
+        held: what this thread has taken the lead of again before the work that it runs for it has ended.
     """
 
-    running: Leader | None = None
     held: Leader | None = None
 
 

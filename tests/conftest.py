@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -19,6 +20,9 @@ from tests.system.netconfig import free_port, zenoh_config
 
 _numbers = itertools.count(1)
 _SILENT = '{mode: "peer", scouting: {multicast: {enabled: false}}, listen: {endpoints: []}}'
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

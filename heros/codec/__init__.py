@@ -74,9 +74,10 @@ from heros.codec.descriptions import (
     Reference,
     replace_references,
 )
-from heros.codec.encoding import encode
+from heros.codec.encoding import Encoded, encode, encode_arguments
 
 __all__ = [
+    "Encoded",
     "ErrorDescription",
     "HeroReference",
     "MemberReference",
@@ -84,5 +85,6 @@ __all__ = [
     "Reference",
     "decode",
     "encode",
+    "encode_arguments",
     "replace_references",
 ]

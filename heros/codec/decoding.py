@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 from uuid import UUID
 
 import numpy as np
-from msgpack import Unpacker, unpackb
+from msgpack import Unpacker, packb, unpackb
 from numpy.typing import NDArray
 
 from heros import limits
@@ -35,6 +35,8 @@ def decode(header: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> tuple[
     Thread-safe.
     """
     if not buffers and len(header) <= _SHORT:
+        if len(header) == 1 and (value := _ONE_BYTE[header[0]]) is not _NOTHING:
+            return value, False
         try:
             return unpackb(header, ext_hook=_plain_extension, strict_map_key=False, timestamp=3), False
         except Exception:
@@ -57,6 +59,13 @@ def decode(header: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> tuple[
 
 _SHORT = limits.MAX_DEPTH
 """A header of so many bytes cannot be too deep, nor declare much. Most calls and results are that short."""
+
+
+_NOTHING: Final = object()
+_ONE_BYTE: list[Any] = [_NOTHING] * 256
+"""What a header of one byte stands for: most results are None or a small number."""
+for _value in (None, False, True, *range(-32, 128)):
+    _ONE_BYTE[packb(_value)[0]] = _value
 
 
 class _Decoder:

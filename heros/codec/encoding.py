@@ -6,7 +6,7 @@ import operator
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -23,15 +23,18 @@ from heros.codec import dtypes, layout, nesting
 from heros.codec.descriptions import ErrorDescription, HeroReference, MemberReference, ObjectReference
 from heros.exceptions import EncodeError
 
-__all__ = ["encode"]
+__all__ = ["Encoded", "encode", "encode_arguments"]
 
 Lower: TypeAlias = Callable[[Any], object]
 """What ``encode`` asks about a value that has no form of its own: the answer is sent in its place."""
 
+Encoded: TypeAlias = tuple[bytes, Sequence[Buffer]]
+"""Header and buffers."""
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def encode(value: Any, lower: Lower | None = None) -> tuple[bytes, list[Buffer]]:
+def encode(value: Any, lower: Lower | None = None) -> Encoded:
     """Split ``value`` into a msgpack header and the buffers that belong to it, in order.
 
     Buffers are the caller's own arrays and bytes-like objects, not copies. A large ``bytes`` object leaves the header
@@ -50,7 +53,7 @@ def encode(value: Any, lower: Lower | None = None) -> tuple[bytes, list[Buffer]]
     """
     if type(value) in _SCALARS:
         try:
-            return _pack_scalar(value), []
+            return _pack_plain(value), ()
         except OverflowError:
             pass  # an integer of more than 64 bits
     try:
@@ -75,20 +78,37 @@ def encode(value: Any, lower: Lower | None = None) -> tuple[bytes, list[Buffer]]
             _check_value(header, value)
     except Exception as error:
         raise _explained(error, value, encoder) from error.__cause__  # the encoder itself is not used again
-    buffers = encoder.buffers
-    if buffers:
-        encoder.buffers = []
-    else:
-        buffers = []
+    buffers: Sequence[Buffer] = ()
+    if encoder.buffers:
+        buffers, encoder.buffers = encoder.buffers, []
     encoder.lower = None
     if len(header) <= _KEPT_PACKER_BYTES:
         _encoders.append(encoder)
     return header, buffers
 
 
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], lower: Lower | None = None) -> Encoded:
+    """``encode([list(args), kwargs], lower)``: the arguments of a call. Most are a few plain ones."""
+    if not kwargs and len(args) <= _FEW:
+        for arg in args:
+            kind = type(arg)
+            if kind not in _SCALARS and (kind is not str or len(arg) > _SHORT):
+                break
+        else:
+            try:
+                header: bytes = _pack_plain((args, kwargs))
+            except (OverflowError, ValueError):
+                pass  # an integer of more than 64 bits, or a text that is no UTF-8
+            else:
+                if len(header) <= _SHORT:
+                    return header, ()
+    return encode([list(args), kwargs], lower)
+
+
 _SCALARS = frozenset({bool, int, float, type(None)})
-_pack_scalar = Packer(autoreset=True).pack
-"""One packer for all threads: packing a scalar runs no code of Python's, so that nobody comes in between."""
+_FEW: Final = 16
+_pack_plain = Packer(autoreset=True).pack
+"""One packer for all threads: packing these runs no code of Python's, so that nobody comes in between."""
 _BYTES_LIKE = frozenset({bytes, bytearray, memoryview})
 _NO_BYTES = nesting.LEAVES - {bytes}
 _INTEGERS = range(-(2**63), 2**64)

@@ -18,11 +18,12 @@ from __future__ import annotations
 import itertools
 import logging
 import select
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
+from threading import Lock, get_ident
 from typing import Final
 
 from heros import limits
@@ -31,14 +32,15 @@ from heros.exceptions import CallTimeout, DecodeError, PeerLost
 from heros.shm import layout
 from heros.shm.arena import Arena, process_arena
 from heros.shm.doorbell import CLOSED
-from heros.shm.endpoint import Endpoint, Outbox
+from heros.shm.endpoint import Endpoint
 from heros.shm.handshake import Agreement, open_channel
+from heros.shm.inbox import Frame, Inbox
 from heros.shm.lead import Lead, Spin, SpinGroup
 from heros.shm.leases import NoRoom
-from heros.shm.records import NO_BUFFERS, Body, Record, decode, encode, stage
-from heros.shm.ring import Reader, Writer
+from heros.shm.outbox import Outbox
+from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
 from heros.transport import OnReply, Peer, Receiver, Reply, Task, Transport
-from heros.wire import FRAME, Kind
+from heros.wire import FRAME, Fields, Kind
 from heros.workers import Workers
 
 __all__ = ["ShmChannel", "connect"]
@@ -46,8 +48,6 @@ __all__ = ["ShmChannel", "connect"]
 log = logging.getLogger("heros.shm")
 
 _TURNS: Final = 32
-_SMALL: Final = 1024
-"""A header of so many bytes fits into a record of any ring."""
 _NET_SECONDS: Final = 1.0
 _SHORTEST_NAP: Final = 20e-6
 _LONGEST_NAP: Final = 2e-3
@@ -58,16 +58,22 @@ _EVENTS: Final = (int(Kind.SAMPLE), int(Kind.GAP), int(Kind.END))
 _group = SpinGroup()
 
 
-class _Waiter:
-    """One thread that waits for a reply. ``gate`` is made when it has to wait for another thread."""
+_reply = partial(tuple.__new__, Reply)  # Reply(*frame) takes twice as long
 
-    reply: Reply | BaseException | None = None
-    gate: threading.Lock | None = None
+
+class _Waiter:
+    """One thread that waits for its reply while another one reads."""
+
+    __slots__ = ("gate", "reply")
+
+    def __init__(self) -> None:
+        self.reply: Reply | BaseException | None = None
+        self.gate = Lock()
+        self.gate.acquire()
 
     def open(self) -> None:
-        if self.gate is not None:
-            with suppress(RuntimeError):  # open already
-                self.gate.release()
+        with suppress(RuntimeError):  # open already
+            self.gate.release()
 
 
 class ShmChannel(Endpoint):
@@ -83,11 +89,11 @@ class ShmChannel(Endpoint):
         super().__init__(agreement, workers, arena)
         requests, replies, events = agreement.rings
         self._receiver = receiver
-        self._requests = Outbox(Writer(requests), agreement.request_bell.ring, workers, self._borrowed)
+        self._requests = Outbox(requests, agreement.request_bell.ring, workers, self._borrowed)
         self._returning = self._requests
-        self._replies = Reader(replies)
+        self._replies = Inbox(replies, self._borrowed.borrow, self._take_release)
         self._reply_bell = agreement.reply_bell
-        self._role = threading.Lock()
+        self._role = Lock()
         self._role_owner = 0
         self._ids = itertools.count(1)
         self._pending: dict[int, _Waiter | OnReply] = {}
@@ -98,7 +104,8 @@ class ShmChannel(Endpoint):
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
         self._poll.register(self._fd, 0)  # its hang-up only
-        self._events = Lead(Reader(events), workers, self._receive_event, self._kick_events, self._lose, _group)
+        inbox = Inbox(events, self._borrowed.borrow)
+        self._events = Lead(inbox, workers, self._receive_event, self._kick_events, self._lose, _group)
         self._events.start()
         self._watch_socket()
 
@@ -116,31 +123,68 @@ class ShmChannel(Endpoint):
     ) -> Reply:
         """Send a CALL and wait for its reply. See ``transport.Channel``."""
         call_id = next(self._ids)
-        frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Waiter()
-        reader = self._take_role()  # before the request: its reply then finds a reader that is awake
-        requests = self._requests
+        if not self._take_role():
+            return self._call_beside(op, member, call_id, object_id, chain, header, buffers, deadline)
+        # With the role before the request is out: its reply finds a reader that is awake.
         try:
-            self._pending[call_id] = waiter
-            if self._lost is not None:
-                raise PeerLost(str(self._lost))
-            if buffers or len(header) > _SMALL or not requests.send(layout.FRAME, frame + header):
-                self._write(frame, header, buffers, deadline)
+            self._request(op, member, call_id, object_id, chain, header, buffers, deadline)
+            return self._read_until(call_id, deadline)
+        finally:
+            self._give_up_role()
+
+    def _call_beside(
+        self,
+        op: int,
+        member: int,
+        call_id: int,
+        object_id: int,
+        chain: int,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        deadline: float | None,
+    ) -> Reply:
+        """Call while another thread reads. It delivers this reply too, or hands over the role."""
+        waiter = self._pending[call_id] = _Waiter()
+        try:
+            self._request(op, member, call_id, object_id, chain, header, buffers, deadline)
             while (reply := waiter.reply) is None:
-                if reader or self._park(waiter, deadline):
-                    reader = True
-                    self._read_until(waiter, deadline)
+                if self._park(waiter, deadline):
+                    try:
+                        if (
+                            self._pending.pop(call_id, None) is not None
+                        ):  # else it has been delivered, or is about to be
+                            return self._read_until(call_id, deadline)
+                    finally:
+                        self._give_up_role()
         finally:
             if waiter.reply is None:
                 self._pending.pop(call_id, None)
-            if reader:
-                self._give_up_role()
-            elif waiter.gate is not None:
                 self._pass_role_on()  # it may have been given to this thread, which does not use it
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+    def _request(
+        self,
+        op: int,
+        member: int,
+        call_id: int,
+        object_id: int,
+        chain: int,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        deadline: float | None,
+    ) -> None:
+        if self._lost is not None:
+            raise PeerLost(str(self._lost))
+        if (
+            buffers
+            or len(header) > SHORT_HEADER
+            or not self._requests.send_short(_CALL, op, member, call_id, object_id, chain, header)
+        ):
+            frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
+            self._write(frame, header, buffers, deadline)
 
     def submit(
         self,
@@ -204,7 +248,7 @@ class ShmChannel(Endpoint):
         requests = self._requests
         record: Record | None = None
         try:
-            if not buffers and len(data := frame + header) <= requests.longest:
+            if not buffers and len(data := frame + header) <= requests.max_record:
                 if requests.send(layout.FRAME, data):
                     return
                 record = Record(layout.FRAME, data, ())
@@ -234,7 +278,7 @@ class ShmChannel(Endpoint):
     def _encode(self, frame: bytes, header: bytes, body: Body) -> Record | None:
         """The record, or None when its segments cannot be announced now."""
         try:
-            return encode(frame, header, body, self._lent, self._arena, self._requests.longest)
+            return encode(frame, header, body, self._lent, self._arena, self._requests.max_record)
         except NoRoom:
             return None
 
@@ -242,7 +286,7 @@ class ShmChannel(Endpoint):
 
     def _take_role(self) -> bool:
         if self._role.acquire(False):
-            self._role_owner = threading.get_ident()
+            self._role_owner = get_ident()
             self._replies.wake()
             return True
         return False
@@ -279,9 +323,6 @@ class ShmChannel(Endpoint):
 
     def _park(self, waiter: _Waiter, deadline: float | None) -> bool:
         """Wait until the reply is there, or the role is free; True if this thread has the role now."""
-        if waiter.gate is None:
-            waiter.gate = threading.Lock()
-            waiter.gate.acquire()
         self._parked.append(waiter)
         if self._take_role():  # SYNC POINT: role
             return True
@@ -299,67 +340,69 @@ class ShmChannel(Endpoint):
 
     # -- replies ----------------------------------------------------------------------------------------------
 
-    def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
-        """With the role: deliver replies until ``waiter`` has its own."""
+    def _read_until(self, call_id: int, deadline: float | None) -> Reply:
+        """With the role: deliver replies until that of ``call_id`` is there."""
         ring = self._replies
         spin = self._spin
         until = spin.begin()
         slept = False
-        while waiter.reply is None:
+        while True:
             lost = self._lost  # before the last look: what a peer wrote before it died still counts
             if ring.spin(_TURNS):
-                self._deliver_next()
-            elif lost is not None:
+                frame = self._next_reply()
+                if frame is None:
+                    continue
+                if frame[0][4] != call_id:
+                    self._deliver(frame)
+                    continue
+                if slept:
+                    spin.missed()
+                    spin.woken()
+                else:
+                    spin.hit()
+                return _reply(frame)
+            if lost is not None:
                 raise PeerLost(str(lost))
-            elif time.perf_counter() > until:
+            if time.perf_counter() > until:
                 self._sleep(deadline, spin.began)
                 slept = True
-        if slept:
-            spin.missed()
-            spin.woken()
-        else:
-            spin.hit()
 
-    def _deliver_next(self) -> bool:
-        """Deliver the next reply; False when there is none."""
+    def _next_reply(self) -> Frame | None:
+        """With the role: the next reply, None when there is none."""
         try:
-            item = self._replies.read()
-            if item is None:
-                return False
-            tag, body = item
-            if tag == layout.RELEASE:
-                self._take_release(body)
-                return True
-            fields, header, buffers = decode(tag, body, self._borrowed.borrow)
-            if fields[0] not in _REPLIES:
-                raise DecodeError(f"a frame of kind {fields[0]} came where replies are expected")
+            frame = self._replies.read_frame()
+            if frame is not None and frame[0][0] not in _REPLIES:
+                raise DecodeError(f"a frame of kind {frame[0][0]} came where replies are expected")
         except DecodeError as error:
             self._lose(error)
             raise PeerLost(str(error)) from error
-        entry = self._pending.pop(fields[4], None)
-        if type(entry) is _Waiter and entry.gate is None:  # it is this thread that waits
-            entry.reply = Reply(fields, header, buffers)
-        else:
-            self._settle(entry, Reply(fields, header, buffers))
-        return True
+        return frame
+
+    def _deliver(self, frame: Frame) -> None:
+        """Hand a reply to whoever waits for it, if anybody still does."""
+        entry = self._pending.pop(frame[0][4], None)
+        if entry is not None:
+            self._settle(entry, _reply(frame))
+
+    def _deliver_all(self) -> None:
+        while (frame := self._next_reply()) is not None:
+            self._deliver(frame)
 
     @staticmethod
-    def _settle(entry: _Waiter | OnReply | None, reply: Reply | BaseException) -> None:
-        """Hand over a reply; None: nobody waits for it any more."""
-        if type(entry) is _Waiter:
+    def _settle(entry: _Waiter | OnReply, reply: Reply | BaseException) -> None:
+        if isinstance(entry, _Waiter):
             entry.reply = reply
-            if entry.gate is not None:
-                entry.open()
-        elif entry is not None:
-            try:
-                entry(reply)  # type: ignore[operator]
-            except Exception:
-                log.exception("Delivering a reply failed")
+            entry.open()
+            return
+        try:
+            entry(reply)
+        except Exception:
+            log.exception("Delivering a reply failed")
 
     def _sleep(self, deadline: float | None, started: float) -> None:
         """With the role: wait for the doorbell, the hang-up of the socket, or a time-out."""
         ring = self._replies
-        if self._watching and len(self._pending) < 2 and not self._lent.loans:
+        if self._watching and not self._pending and not self._lent.loans:
             self._watching = False  # or a worker would wake up beside this thread
             self._workers.unwatch(self._reply_bell.fd)
         seconds = _NET_SECONDS
@@ -391,8 +434,7 @@ class ShmChannel(Endpoint):
         if self._lost is not None or not self._take_role():
             return
         try:
-            while self._deliver_next():
-                pass
+            self._deliver_all()
         except PeerLost:
             pass  # everybody who waits is told
         finally:
@@ -406,8 +448,7 @@ class ShmChannel(Endpoint):
     def _kick_events(self) -> None:
         self._workers.post(self._events.enter)
 
-    def _receive_event(self, tag: int, body: bytes) -> Task | None:
-        fields, header, buffers = decode(tag, body, self._borrowed.borrow)
+    def _receive_event(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> Task | None:
         if fields[0] not in _EVENTS:
             raise DecodeError(f"a frame of kind {fields[0]} came where events are expected")
         return self._receiver.receive(self, fields, header, buffers)
@@ -415,7 +456,7 @@ class ShmChannel(Endpoint):
     # -- the end ----------------------------------------------------------------------------------------------
 
     def _reading_here(self) -> bool:
-        return self._role_owner == threading.get_ident() or self._events.mine
+        return self._role_owner == get_ident() or self._events.mine
 
     def abandon(self) -> None:
         """In a forked child: read nothing more; the parent does."""
@@ -428,8 +469,8 @@ class ShmChannel(Endpoint):
         self._reply_bell.ring()  # whoever has the role wakes up, and leaves
         with self._role:
             with suppress(PeerLost):
-                while self._deliver_next():
-                    pass
+                self._deliver_all()
+            self._replies.close()
             if self._watching:
                 self._workers.unwatch(self._reply_bell.fd)
         while self._pending:

@@ -17,24 +17,21 @@ import socket
 import struct
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from heros import limits
 from heros.exceptions import DecodeError, PeerLost
-from heros.shm import layout
 from heros.shm.arena import Arena
 from heros.shm.doorbell import Doorbell
 from heros.shm.handshake import Agreement, close_all, receive, send
 from heros.shm.leases import Borrowed, Lent, NoRoom
+from heros.shm.outbox import Outbox
 from heros.shm.records import leases_of
-from heros.shm.ring import Writer
 from heros.shm.segment import Segment
 from heros.workers import Timer, Workers
 
-__all__ = ["Endpoint", "Outbox", "abandon_all", "forget", "remember"]
+__all__ = ["RING", "Endpoint", "abandon_all", "forget", "remember"]
 
 log = logging.getLogger("heros.shm")
 
@@ -44,10 +41,8 @@ _RETIRED: Final = b"D"
 _BYE: Final = b"B"
 _NUMBER: Final = struct.Struct("=Q")
 
-_RELEASES_AT_ONCE: Final = 512
 _SHORTEST_TICK: Final = 0.02
 _LONGEST_TICK: Final = 1.0
-_RETRY: Final = 0.002
 
 
 class _Abandonable(Protocol):
@@ -72,101 +67,6 @@ def abandon_all() -> None:
     for owner in list(_open):
         owner.abandon()
     _open.clear()
-
-
-def _nothing(*_: object) -> None:
-    """What is called in place of a method of an endpoint that has ended."""
-
-
-class Outbox:
-    """The writing end of a ring, shared by the threads of this process; with it travel the leases that go back.
-
-    Args:
-        ring: where to write.
-        bell: wakes the ring's reader.
-        workers: send what had to wait.
-        borrowed: what goes back to the peer on this ring.
-    """
-
-    def __init__(
-        self, ring: Writer, bell: Callable[[], None], workers: Workers, borrowed: Borrowed | None = None
-    ) -> None:
-        self.longest = ring.max_record
-        self._ring = ring
-        self._bell = bell
-        self._workers = workers
-        self._lock = threading.Lock()
-        self._queue: deque[tuple[int, bytes]] = deque()
-        self._queued_bytes = 0
-        self._borrowed = borrowed
-        self._returned: deque[int] = deque() if borrowed is None else borrowed.returned
-
-    def send(self, tag: int, body: bytes) -> bool:
-        """Write one record; False when there is no room now. Raises ``DecodeError`` if the reader stored nonsense."""
-        with self._lock:
-            if (self._queue or self._returned) and not self._write_waiting():
-                return False
-            if not self._ring.write(tag, body):
-                return False
-            must_ring = self._ring.must_ring()
-        if must_ring:
-            self._bell()
-        return True
-
-    def send_or_queue(self, tag: int, body: bytes) -> bool:
-        """Write one record, now or later, in order; False when too much waits already."""
-        if self.send(tag, body):
-            return True
-        with self._lock:
-            if self._queued_bytes + len(body) > limits.QUEUED_BYTES:
-                return False
-            first = not self._queue
-            self._queue.append((tag, body))
-            self._queued_bytes += len(body)
-        if first:
-            self._workers.call_later(_RETRY, self.flush)
-        return True
-
-    def flush(self) -> None:
-        """Write what waits, as far as there is room."""
-        with self._lock:
-            try:
-                self._write_waiting()
-            except DecodeError:
-                return  # the next send says so
-            must_ring = self._ring.must_ring()
-            again = bool(self._queue)
-        if must_ring:
-            self._bell()
-        if again:
-            self._workers.call_later(_RETRY, self.flush)
-
-    def close(self) -> None:
-        """Forget what waits, and the doorbell."""
-        with self._lock:
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._bell = _nothing
-
-    @property
-    def drained(self) -> bool:
-        """Whether the reader has taken all that was written."""
-        return self._ring.consumed
-
-    def _write_waiting(self) -> bool:
-        borrowed = self._borrowed
-        while borrowed is not None and borrowed.returned:
-            leases = borrowed.take_returned(_RELEASES_AT_ONCE)
-            if not self._ring.write(layout.RELEASE, b"".join(map(layout.LEASE.pack, leases))):
-                borrowed.put_back(leases)
-                return False
-        while self._queue:
-            tag, body = self._queue[0]
-            if not self._ring.write(tag, body):
-                return False
-            self._queue.popleft()
-            self._queued_bytes -= len(body)
-        return True
 
 
 class Endpoint:

@@ -7,9 +7,9 @@ lead. So no slow method keeps later calls waiting, and A may call B which calls 
 
 Rules
     - Who holds ``_lock`` has the lead. It is never held while user code runs.
-    - Whoever leaves the lead has either seen the ring empty after marking it asleep, or has made sure that somebody is
-      going to look (``_kick``). Whoever finds the lead taken may go away: the holder looks again after giving it up.
-    - A kick that is under way counts as awake: it will look, so that the writer need not ring.
+    - Whoever leaves the lead marks the ring asleep, gives the lead up, and then looks: with the ring still empty, the
+      writer is going to ring; else somebody else is made to look (``_kick``). So whoever finds the lead taken may go
+      away.
 
 Two short cuts
     - *Taking the lead back.* A call's work normally ends in a reply, on the same thread. Just before the reply becomes
@@ -23,18 +23,22 @@ Two short cuts
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from threading import Lock, get_ident
+from typing import Final, TypeAlias
 
 from heros import limits
+from heros.buffers import Buffer
 from heros.exceptions import DecodeError
-from heros.shm.ring import Reader
+from heros.shm.inbox import Inbox
 from heros.transport import Task
+from heros.wire import Fields
 from heros.workers import Workers, leading, run_task
 
 __all__ = ["Lead", "Spin", "SpinGroup"]
+
+Receive: TypeAlias = Callable[[Fields, bytes, Sequence[Buffer]], Task | None]
 
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
@@ -80,9 +84,9 @@ class SpinGroup:
     """The leads of one process that share one spinner."""
 
     def __init__(self) -> None:
-        self.spinning = threading.Lock()
+        self.spinning = Lock()
         self.leads: list[Lead] = []  # replaced, never changed: read without a lock
-        self._changing = threading.Lock()
+        self._changing = Lock()
         self._next = 0
 
     def add(self, lead: Lead) -> None:
@@ -96,8 +100,8 @@ class SpinGroup:
     def abandon(self) -> None:
         """In a forked child: forget the parent's leads, whose rings have a reader there."""
         self.leads = []
-        self.spinning = threading.Lock()  # another thread of the parent may have held it
-        self._changing = threading.Lock()
+        self.spinning = Lock()  # another thread of the parent may have held it
+        self._changing = Lock()
 
     def glance(self) -> Lead | None:
         """The next lead in turn, taken, if it has something to read and nobody reads it."""
@@ -116,7 +120,7 @@ class Lead:
     Args:
         ring: the ring.
         workers: where followers come from.
-        receive: takes one record, returns the work that is left; runs with the lead held and must not block.
+        receive: takes one frame, returns the work that is left; runs with the lead held and must not block.
         kick: has ``enter`` called soon, on a worker.
         failed: told when the ring or a record is nonsense; runs with the lead held.
         group: the leads of this process.
@@ -124,9 +128,9 @@ class Lead:
 
     def __init__(
         self,
-        ring: Reader,
+        ring: Inbox,
         workers: Workers,
-        receive: Callable[[int, bytes], Task | None],
+        receive: Receive,
         kick: Callable[[], None],
         failed: Callable[[BaseException], None],
         group: SpinGroup,
@@ -138,8 +142,9 @@ class Lead:
         self._failed = failed
         self._group = group
         self._spin = Spin()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._owner = 0
+        self._runner = 0
         self._kicked = False
         self._stopped = False
 
@@ -162,37 +167,33 @@ class Lead:
             if self._stopped:
                 self._lock.release()
                 return False
-            self._owner = threading.get_ident()
+            self._owner = get_ident()
             self.ring.wake()
             return True
         return False
 
     def take_back(self) -> None:
-        """Take the lead back before the reply of the running task is published, if this thread runs one."""
-        if leading.running is self:
-            leading.running = None
-            if self.take():
-                leading.held = self
+        """Take the lead back before the reply to a call is published, if it is this thread that left the lead for it.
+
+        The caller sees to it that it is that very call: a thread may also come to reply to others, from within it.
+        """
+        if self._runner == get_ident() and self.take():
+            leading.held = self
 
     def let_go(self) -> None:
-        """Give up the lead. The ring is then asleep, or a kick is under way, or somebody else has the lead."""
-        ring = self.ring
-        while True:
-            asleep = not self._kicked and ring.sleep()
-            if not asleep:
-                self._kick()
-                ring.wake()
-            self._owner = 0
-            self._lock.release()
-            # SYNC POINT: lead. ``enter`` clears the kick, then tries to take the lead; here the lead is given up, then
-            # the kick looked at. And whoever's doorbell rang while the lead was held has gone away: look again.
-            if self._kicked or (asleep and not ring.ready()) or not self.take():
-                return
+        """Give up the lead, with the ring asleep."""
+        self.ring.rest()
+        self._owner = 0
+        self._lock.release()  # the fence of ``ring``'s SYNC POINT: sleep
+        # SYNC POINT: lead. What came before the ring was asleep has not rung; and whoever was woken while the lead was
+        # held has gone away. ``enter`` clears the kick before it tries to take the lead.
+        if self.ring.ready():
+            self._kick()
 
     @property
     def mine(self) -> bool:
         """Whether the calling thread holds the lead."""
-        return self._owner == threading.get_ident()
+        return self._owner == get_ident()
 
     def stop(self) -> None:
         """Wait for the lead, take what is left, and read no more."""
@@ -201,12 +202,13 @@ class Lead:
             if not self._stopped:
                 self._stopped = True
                 try:
-                    while (item := self.ring.read()) is not None:
-                        task = self._receive(*item)
+                    while (frame := self.ring.read_frame()) is not None:
+                        task = self._receive(*frame)
                         if task is not None:
                             self._workers.post(task)
                 except DecodeError as error:
                     self._failed(error)
+            self.ring.close()
             self._receive = self._ring_kick = self._failed = _nothing
 
     def _kick(self) -> None:
@@ -226,16 +228,17 @@ class Lead:
 
     def _serve(self) -> Lead | None:
         """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
-        read, receive, ensure_follower = self.ring.read, self._receive, self._workers.ensure_follower
+        read, receive, ensure_follower = self.ring.read_frame, self._receive, self._workers.ensure_follower
+        me = get_ident()
         while True:
             try:
-                item = read()
-                if item is None:
+                frame = read()
+                if frame is None:
                     following = self._idle()
                     if following is self:
                         continue
                     return following
-                task = receive(*item)
+                task = receive(*frame)
             except DecodeError as error:
                 self._stopped = True
                 self._owner = 0
@@ -246,10 +249,9 @@ class Lead:
                 continue
             # Give up the lead, run the task, and take the lead again.
             ensure_follower()
+            self._runner = me
             self.let_go()
-            leading.running = self
             run_task(task)
-            leading.running = None
             if leading.held is self:
                 leading.held = None
             elif not self.take():
@@ -267,7 +269,7 @@ class Lead:
                     if self.ring.spin(_TURNS):
                         spin.hit()
                         return self
-                    other = group.glance()
+                    other = group.glance() if len(group.leads) > 1 else None
                     if other is not None or time.perf_counter() > until:
                         break
             finally:

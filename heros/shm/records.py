@@ -9,8 +9,9 @@ Decoding works on a copy of the record, which nobody else can change, and checks
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -22,12 +23,56 @@ from heros.shm.arena import Arena, Loan
 from heros.shm.leases import Lent
 from heros.wire import FRAME, Fields
 
-__all__ = ["NO_BUFFERS", "Body", "Record", "decode", "encode", "leases_of", "stage"]
+__all__ = [
+    "NO_BUFFERS",
+    "SHORT",
+    "SHORT_BY_PREFIX",
+    "SHORT_HEADER",
+    "Body",
+    "Borrow",
+    "Record",
+    "Short",
+    "decode",
+    "encode",
+    "leases_of",
+    "stage",
+]
 
 _DESCRIPTOR = layout.DESCRIPTOR
 _FRAME_BYTES = FRAME.size
 
 Borrow: TypeAlias = Callable[[int, int, int, int, int], Buffer]
+
+
+class Short(NamedTuple):
+    """The record of a frame without buffers and with a header of one certain length, made and read in one step.
+
+    Attributes:
+        prefix: the record's first word.
+        size: bytes that it takes in a ring.
+        pack_into: puts the nine integers of ``wire.FRAME`` and the header behind the prefix.
+        unpack_from: gives them back.
+    """
+
+    prefix: int
+    size: int
+    pack_into: Callable[..., None]
+    unpack_from: Callable[..., tuple[Any, ...]]
+
+
+def _short(length: int) -> Short:
+    body = struct.Struct(f"{FRAME.format}{length}s")
+    padded = -(-(layout.WORD + body.size) // layout.WORD) * layout.WORD
+    return Short(body.size | layout.FRAME << layout.TAG_SHIFT, padded, body.pack_into, body.unpack_from)
+
+
+SHORT_HEADER: Final = 255
+"""The longest header of a short frame, in bytes."""
+
+SHORT: Final = tuple(_short(length) for length in range(SHORT_HEADER + 1))
+"""By the length of the header."""
+
+SHORT_BY_PREFIX: Final = {short.prefix: short for short in SHORT}
 
 
 class Body(NamedTuple):

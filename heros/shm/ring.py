@@ -227,12 +227,16 @@ class Reader(_End):
 
         Either way SLEEPING stays odd until ``wake``.
         """
-        if not self._epoch & 1:
-            self._epoch += 1
-            self._control[_SLEEPING] = self._epoch
+        self.rest()
         self._acquire()  # SYNC POINT: sleep
         self._release()
         return self._control[_TAIL] == self._head
+
+    def rest(self) -> None:
+        """The first half of ``sleep``: the caller fences, and then asks whether the ring is ``ready``."""
+        if not self._epoch & 1:
+            self._epoch += 1
+            self._control[_SLEEPING] = self._epoch
 
     def wake(self) -> None:
         """Say that this reader is awake: nobody needs to ring."""

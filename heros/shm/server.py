@@ -16,14 +16,15 @@ from heros.exceptions import DecodeError, PeerLost, RemoteTransportError
 from heros.shm import layout
 from heros.shm.arena import Arena, Loan, process_arena
 from heros.shm.doorbell import CLOSED
-from heros.shm.endpoint import Endpoint, Outbox, forget, remember
+from heros.shm.endpoint import Endpoint, forget, remember
 from heros.shm.handshake import Agreement, Greeting
+from heros.shm.inbox import Inbox
 from heros.shm.lead import Lead, SpinGroup
 from heros.shm.leases import NoRoom
-from heros.shm.records import NO_BUFFERS, Body, decode, encode, stage
-from heros.shm.ring import Reader, Writer
+from heros.shm.outbox import Outbox
+from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, encode, stage
 from heros.transport import Payload, Peer, Receiver, Task, Transport
-from heros.wire import FRAME, Kind
+from heros.wire import FRAME, Fields, Kind
 from heros.workers import Timer, Workers
 
 __all__ = ["ShmLink", "ShmServer"]
@@ -32,7 +33,8 @@ log = logging.getLogger("heros.shm")
 
 _MOST_GREETINGS: Final = 64
 _BACKLOG: Final = 128
-_REQUESTS: Final = (int(Kind.CALL), int(Kind.ONEWAY), int(Kind.ACK))
+_CALL: Final = int(Kind.CALL)
+_REQUESTS: Final = (_CALL, int(Kind.ONEWAY), int(Kind.ACK))
 
 
 class ShmLink(Endpoint):
@@ -54,10 +56,12 @@ class ShmLink(Endpoint):
         self._receiver = receiver
         self._ended = ended
         self._request_bell = agreement.request_bell
-        self._replies = Outbox(Writer(replies), agreement.reply_bell.ring, workers, self._borrowed)
+        self._replies = Outbox(replies, agreement.reply_bell.ring, workers, self._borrowed)
         self._returning = self._replies
-        self._events = Outbox(Writer(events), self._ring_socket, workers)
-        self._requests = Lead(Reader(requests), workers, self._receive, self._request_bell.ring, self._lose, group)
+        self._events = Outbox(events, self._ring_socket, workers)
+        inbox = Inbox(requests, self._borrowed.borrow, self._take_release)
+        self._requests = Lead(inbox, workers, self._receive, self._request_bell.ring, self._lose, group)
+        self._serving = 0
 
     def start(self) -> None:
         """Begin to serve."""
@@ -71,15 +75,17 @@ class ShmLink(Endpoint):
         """Answer one call. See ``transport.Link``."""
         if self._lost is not None:
             return
-        frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
         replies = self._replies
         try:
-            tag = layout.FRAME
-            if buffers or len(data := frame + header) > replies.longest:
-                body = stage(self._arena, buffers) if buffers else NO_BUFFERS
-                tag, data, _ = encode(frame, header, body, self._lent, self._arena, replies.longest)
-            self._requests.take_back()
-            if replies.send(tag, data) or replies.send_or_queue(tag, data):
+            body = stage(self._arena, buffers) if buffers else NO_BUFFERS
+            if call_id == self._serving:
+                self._serving = 0
+                self._requests.take_back()
+            if not buffers and len(header) <= SHORT_HEADER and replies.send_short(kind, op, 0, call_id, 0, 0, header):
+                return
+            frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
+            tag, data, _ = encode(frame, header, body, self._lent, self._arena, replies.max_record)
+            if replies.send_or_queue(tag, data):
                 return
         except NoRoom:
             pass
@@ -93,15 +99,17 @@ class ShmLink(Endpoint):
         if self._lost is not None:
             return False
         header, buffers = payload.header, payload.buffers
-        frame = FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
         events = self._events
         try:
-            if not buffers and FRAME.size + len(header) <= events.longest:
+            if not buffers and len(header) <= SHORT_HEADER:
+                return events.send_short(kind, 0, 0, ident, sequence, index, header)
+            frame = FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
+            if not buffers and len(frame) + len(header) <= events.max_record:
                 return events.send(layout.FRAME, frame + header)
             body = self._staged(payload)
             if self._would_starve(body):
                 return False
-            record = encode(frame, header, body, self._lent, self._arena, events.longest)
+            record = encode(frame, header, body, self._lent, self._arena, events.max_record)
             if events.send(record.tag, record.body):
                 return True
             self._lent.release(list(record.leases))
@@ -134,20 +142,19 @@ class ShmLink(Endpoint):
 
         One that reads is told to copy, and gives the frame back at once. One that is stopped would keep it.
         """
-        return not self._events.drained and any(
+        return not self._events.consumed and any(
             isinstance(entry, Loan) and self._lent.over_share(entry) for entry in body.entries
         )
 
     # -- requests ---------------------------------------------------------------------------------------------
 
-    def _receive(self, tag: int, body: bytes) -> Task | None:
-        if tag == layout.RELEASE:
-            self._take_release(body)
-            return None
-        fields, header, buffers = decode(tag, body, self._borrowed.borrow)
-        if fields[0] not in _REQUESTS:
-            raise DecodeError(f"a frame of kind {fields[0]} came where requests are expected")
-        return self._receiver.receive(self, fields, header, buffers)
+    def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> Task | None:
+        kind = fields[0]
+        if kind not in _REQUESTS:
+            raise DecodeError(f"a frame of kind {kind} came where requests are expected")
+        task = self._receiver.receive(self, fields, header, buffers)
+        self._serving = fields[4] if kind == _CALL and task is not None else 0
+        return task
 
     # -- the end ----------------------------------------------------------------------------------------------
 

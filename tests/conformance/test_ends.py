@@ -100,6 +100,7 @@ def test_the_server_closes(pair: Pair, client: Client) -> None:
     assert "on purpose" in str(client.recorder.ended[0])
     client.channel.close()
     assert_told_once(client)
+    wait_until(lambda: other.ask(Do.LOG)["ended"], 20, "the server's receiver is told of the end")
     assert len(other.ask(Do.LOG)["ended"]) == 1
     assert other.ask(Do.LOG)["wrong"] == []
 

@@ -484,7 +484,7 @@ def test_errors_of_lower_pass_through_and_leave_nothing_behind() -> None:
 
     with pytest.raises(Refused):
         encode([np.arange(3), object()], lower)
-    assert encode([1]) == (msgpack.packb([1]), [])
+    assert encode([1]) == (msgpack.packb([1]), ())
     with pytest.raises(EncodeError, match="cannot be sent to another process"):
         encode(object())
 
@@ -562,7 +562,7 @@ def cyclic(kind: str) -> Any:
 def test_what_cannot_be_sent_says_why(value: Any, message: str) -> None:
     with pytest.raises(EncodeError, match=message):
         encode(value)
-    assert encode([1]) == (msgpack.packb([1]), [])
+    assert encode([1]) == (msgpack.packb([1]), ())
 
 
 def test_sets_nested_too_deep() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from heros.buffers import Buffer
 from heros.shm import layout
+from heros.shm.inbox import Inbox
 from heros.shm.lead import Lead, SpinGroup
-from heros.shm.ring import Reader, Writer
+from heros.shm.outbox import Outbox
+from heros.wire import Fields, Kind
 from heros.workers import Workers
 
 
@@ -17,16 +20,22 @@ class Rig:
 
     def __init__(self, workers: Workers) -> None:
         memory = memoryview(bytearray(layout.ring_bytes(1024)))
-        self.writer = Writer(memory)
+        self.rings = 0
+        self.outbox = Outbox(memory, self._ring, workers)
         self.group = SpinGroup()
         self.received: list[bytes] = []
         self.kicks: list[None] = []
-        self.lead = Lead(
-            Reader(memory), workers, self._receive, lambda: self.kicks.append(None), self._failed, self.group
-        )
+        inbox = Inbox(memory, lambda *_: b"")
+        self.lead = Lead(inbox, workers, self._receive, lambda: self.kicks.append(None), self._failed, self.group)
 
-    def _receive(self, tag: int, body: bytes) -> None:
-        self.received.append(body)
+    def send(self, header: bytes) -> None:
+        assert self.outbox.send_short(Kind.CALL, 0, 0, 1, 1, 0, header)
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+    def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> None:
+        self.received.append(header)
 
     def _failed(self, error: BaseException) -> None:
         raise error
@@ -41,7 +50,7 @@ def rig() -> Iterator[Rig]:
 
 def test_nobody_reads_before_the_start(rig: Rig) -> None:
     """A thread that spins for another ring must not enter a link that is still being made."""
-    rig.writer.write(layout.FRAME, b"early")
+    rig.send(b"early")
     assert rig.group.glance() is None
     assert rig.kicks == []
     rig.lead.start()
@@ -52,7 +61,7 @@ def test_nobody_reads_before_the_start(rig: Rig) -> None:
 def test_a_lead_that_was_stopped_does_not_start(rig: Rig) -> None:
     """A link may be closed by one thread while another is about to start it."""
     rig.lead.stop()
-    rig.writer.write(layout.FRAME, b"late")
+    rig.send(b"late")
     rig.lead.start()
     assert rig.group.leads == []
     assert rig.kicks == []
@@ -60,8 +69,20 @@ def test_a_lead_that_was_stopped_does_not_start(rig: Rig) -> None:
 
 def test_an_empty_ring_is_asleep_from_the_start(rig: Rig) -> None:
     rig.lead.start()
-    rig.writer.write(layout.FRAME, b"first")
-    assert rig.writer.must_ring()
+    rig.send(b"first")
+    assert rig.rings == 1
     rig.lead.enter()
     assert rig.received == [b"first"]
-    assert rig.writer.consumed
+    assert rig.outbox.consumed
+
+
+def test_who_leaves_the_lead_looks_again_for_what_did_not_ring(rig: Rig) -> None:
+    rig.lead.start()
+    assert rig.lead.take()
+    rig.send(b"unheard")
+    assert rig.rings == 0
+    rig.lead.let_go()
+    assert rig.kicks == [None]
+    rig.send(b"not rung for twice")
+    rig.lead.enter()
+    assert rig.received == [b"unheard", b"not rung for twice"]

@@ -1,0 +1,89 @@
+"""The reading end of a ring, as a process uses it: frames come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from heros.buffers import Buffer
+from heros.exceptions import DecodeError
+from heros.shm import layout
+from heros.shm.records import SHORT_BY_PREFIX, Borrow, decode
+from heros.shm.ring import Reader
+from heros.wire import Fields
+
+__all__ = ["Frame", "Inbox"]
+
+_TAIL: Final = layout.TAIL // layout.WORD
+_HEAD: Final = layout.HEAD // layout.WORD
+_WORD: Final = layout.WORD
+_PADDING: Final = layout.WORD - 1
+_FIELDS: Final = 9
+
+Frame: TypeAlias = tuple[Fields, bytes, Sequence[Buffer]]
+"""Fields, header and buffers."""
+
+
+def _nobody(*_: int) -> Buffer:
+    raise DecodeError("a ring is read whose connection has ended")
+
+
+class Inbox(Reader):
+    """Reads frames. Not thread-safe: its users share a lock.
+
+    Args:
+        memory: the ring's.
+        borrow: what a descriptor stands for (``leases.Borrowed.borrow``).
+        released: takes the body of each RELEASE record; None: none may come.
+    """
+
+    __slots__ = ("_borrow", "_released", "_shorts")
+
+    def __init__(self, memory: memoryview, borrow: Borrow, released: Callable[[bytes], object] | None = None) -> None:
+        super().__init__(memory)
+        self._borrow = borrow
+        self._released = released
+        self._shorts = SHORT_BY_PREFIX if self._ordered else {}
+
+    def read_frame(self) -> Frame | None:
+        """The next frame, or None when the ring is empty.
+
+        Raises:
+            DecodeError: the writer has stored nonsense.
+        """
+        head = self._head
+        tail = self._tail
+        if head == tail:
+            tail = self._control[_TAIL]  # SYNC POINT: publish
+            if head == tail:
+                return None
+            if not head < tail <= head + self._capacity or tail & _PADDING:
+                return self._read_any()
+        position = head & self._mask
+        short = self._shorts.get(self._prefixes[position >> 3])
+        if short is not None:
+            _, size, _, unpack_from = short
+            if size <= tail - head and position + size <= self._capacity:
+                fields = unpack_from(self._data, position + _WORD)
+                header = fields[_FIELDS]
+                if fields[7] == len(header) and not fields[8]:
+                    self._tail = tail
+                    self._head = self._control[_HEAD] = head + size  # SYNC POINT: consume
+                    return fields[:_FIELDS], header, ()
+        # What is long, has buffers, wraps or is malformed.
+        return self._read_any()
+
+    def close(self) -> None:
+        """Forget whom ``borrow`` and ``released`` belong to. Nothing is read any more."""
+        self._borrow = _nobody
+        self._released = None
+
+    def _read_any(self) -> Frame | None:
+        while (item := self.read()) is not None:
+            tag, body = item
+            if tag != layout.RELEASE:
+                return decode(tag, body, self._borrow)
+            if self._released is None:
+                raise DecodeError("leases are given back on a ring that lends nothing")
+            self._released(body)
+        return None

@@ -62,11 +62,12 @@ _reply = partial(tuple.__new__, Reply)  # Reply(*frame) takes twice as long
 
 
 class _Waiter:
-    """One thread that waits for its reply while another one reads."""
+    """One thread that waits for its reply while another one reads. ``here``: until it has left, for whatever reason."""
 
-    __slots__ = ("gate", "reply")
+    __slots__ = ("gate", "here", "reply")
 
     def __init__(self) -> None:
+        self.here = True
         self.reply: Reply | BaseException | None = None
         self.gate = Lock()
         self.gate.acquire()
@@ -158,9 +159,9 @@ class ShmChannel(Endpoint):
                     finally:
                         self._give_up_role()
         finally:
-            if waiter.reply is None:
-                self._pending.pop(call_id, None)
-                self._pass_role_on()  # it may have been given to this thread, which does not use it
+            waiter.here = False  # first: whoever passes the role on must not give it to this thread any more
+            self._pending.pop(call_id, None)
+            self._pass_role_on()  # it may have been given to this thread, which does not use it
         if isinstance(reply, BaseException):
             raise reply
         return reply
@@ -317,7 +318,7 @@ class ShmChannel(Endpoint):
                         self._workers.post(self._on_replies)
                     return
             else:
-                if waiter.reply is None:
+                if waiter.here and waiter.reply is None:
                     waiter.open()
                     return
 

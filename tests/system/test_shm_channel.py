@@ -471,3 +471,24 @@ def test_a_server_that_closes_takes_its_path_along(path: str, workers: Workers) 
         call(channel, Do.ECHO)
     assert server.links == []
     serving.stop()
+
+
+def test_a_caller_that_gave_up_is_not_given_the_role(channel: ShmChannel) -> None:
+    """Of two that wait while a third reads, one gives up; when the third is done, the other must get the role."""
+    replies: list[bytes | memoryview] = []
+
+    def ask(seconds: bytes) -> threading.Thread:
+        thread = threading.Thread(target=lambda: replies.append(call(channel, Do.SLEEP, seconds, timeout=10.0).header))
+        thread.start()
+        return thread
+
+    threads = [ask(b"0.5")]
+    wait_until(lambda: channel._role.locked())
+    threads.append(ask(b"1.0"))
+    wait_until(lambda: channel._parked)
+    with pytest.raises(CallTimeout):
+        call(channel, Do.NEVER, timeout=0.05)
+    for thread in threads:
+        thread.join(20)
+    assert len(replies) == 2
+    assert not channel._pending

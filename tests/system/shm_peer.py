@@ -23,6 +23,7 @@ from heros.shm.server import ShmServer
 from heros.transport import Channel, Link, Payload, Peer, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
+from tests.harness import wait_until
 
 NODE = "servernode"
 WORD = struct.Struct("=Q")
@@ -41,7 +42,8 @@ class Do(IntEnum):
     EVENTS = 6
     """Publish ``object_id`` samples that carry their index, waiting for room, to subscription 5; then reply."""
     FRAMES = 7
-    """Publish ``object_id`` frames out of a pool of 8, dropping what has no room; reply with how many were sent."""
+    """Publish ``object_id`` frames out of a pool of 8, dropping what has no room; reply with how many were sent.
+    "paced": each when the one before it has been read."""
     LOANS = 8
     """Reply with how many buffers are lent to this client."""
     POOLED = 9
@@ -100,7 +102,7 @@ class Server:
             case Do.EVENTS:
                 header = self.events(link, object_id)
             case Do.FRAMES:
-                header = self.frames(link, object_id)
+                header = self.frames(link, object_id, paced=bytes(header) == b"paced")
             case Do.LOANS:
                 header = str(len(link._lent.loans)).encode()  # type: ignore[attr-defined]
             case Do.POOLED:
@@ -124,7 +126,7 @@ class Server:
                 time.sleep(0.0005)
         return str(count).encode()
 
-    def frames(self, link: Link, count: int) -> bytes:
+    def frames(self, link: Link, count: int, paced: bool) -> bytes:
         pool = FramePool(1 << 20, "u1", 8)
         sent = 0
         for sequence in range(1, count + 1):
@@ -135,6 +137,8 @@ class Server:
             frame[:8] = np.frombuffer(WORD.pack(sequence), "u1")
             sent += link.publish(Kind.SAMPLE, 5, sequence, sent + 1, Payload(b"", [frame]))
             del frame
+            if paced:
+                wait_until(lambda: link._events.consumed)  # type: ignore[attr-defined]
         return f"{sent} {pool.skipped}".encode()
 
     def pooled(self, nbytes: int) -> Buffer:

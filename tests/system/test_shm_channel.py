@@ -278,7 +278,7 @@ def test_a_hoarder_does_not_starve_the_publisher(channel: ShmChannel, receiver: 
     # The receiver keeps every sample for ever; half the pool at most stays with it, the rest it gets as copies.
     for _ in range(3):
         before = len(receiver.samples)
-        sent, _skipped = map(int, call(channel, Do.FRAMES, number=100, timeout=60).header.split())  # type: ignore[union-attr]
+        sent, _skipped = map(int, call(channel, Do.FRAMES, b"paced", number=100, timeout=60).header.split())  # type: ignore[union-attr]
         wait_until(lambda: len(receiver.samples) == before + sent)  # noqa: B023
         assert sent > 4
     shared = [frame for _, (frame,) in receiver.samples if isinstance(frame, np.ndarray)]

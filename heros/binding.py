@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from heros import chain, limits
 from heros.bound import Bound
-from heros.codec import Encoded, decode, encode, encode_arguments, replace_references
+from heros.codec import Encoded, Reference, decode, encode, encode_arguments, replace_references
 from heros.exceptions import CallTimeout, EncodeError, HEROSError, PeerLost
 from heros.node import Node, current
 from heros.transport import OnReply, Reply
@@ -45,7 +45,7 @@ class Binding:
         HEROUnavailable: there is no such HERO.
     """
 
-    __slots__ = ("__weakref__", "_check_due", "_lock", "_lower", "bound", "name", "node", "realm", "timeout")
+    __slots__ = ("__weakref__", "_check_due", "_lock", "bound", "name", "node", "realm", "timeout")
 
     def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
         self.node = node
@@ -54,7 +54,6 @@ class Binding:
         self.timeout = limits.call_timeout() if timeout is None else timeout
         self._lock = threading.Lock()
         self._check_due = 0.0
-        self._lower = node.dispatcher.lower
         self.bound = node.bind(realm, name, wait)
         _bindings.add(self)
 
@@ -68,7 +67,6 @@ class Binding:
         with self._lock:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
-                self._lower = self.node.dispatcher.lower
                 self.bound = self.node.bind(self.realm, self.name, discovery=discovery)
             return self.bound
 
@@ -94,14 +92,14 @@ class Binding:
     def encode(self, name: str, value: object) -> Encoded:
         """A new value for an attribute."""
         try:
-            return encode(value, self._lower)
+            return encode(value, _lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
 
     def encode_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
         """The arguments of a call."""
         try:
-            return encode_arguments(args, kwargs, self._lower)
+            return encode_arguments(args, kwargs, _lower)
         except EncodeError as error:
             raise self._refused(name, error) from None
 
@@ -193,6 +191,11 @@ class Binding:
             self.rebind(stale, self.timeout)
         except HEROSError:
             self._check_due = 0.0  # there is no successor yet; the next call asks again
+
+
+def _lower(value: object) -> Reference:
+    """Of this process's node: a forked child has another than its parent, to which a binding may still refer."""
+    return current().dispatcher.lower(value)
 
 
 def _is_withdrawn(reply: Reply) -> bool:

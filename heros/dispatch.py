@@ -234,11 +234,12 @@ class Dispatcher:
         Args:
             taken: the gate that has been taken for this call, and is left after it; what waits there is run too.
         """
+        kind, _, op, _, call_id, _, chain_id, _, _ = fields
         gate = member.gate
         thread = chain.current
-        outer, thread.chain = thread.chain, fields[6]
+        outer, thread.chain = thread.chain, chain_id
         if gate is not None:
-            gate_outer, gate.chain = gate.chain, fields[6]
+            gate_outer, gate.chain = gate.chain, chain_id
         try:
             try:
                 value, has_references = decode(header, buffers)
@@ -247,14 +248,14 @@ class Dispatcher:
                 return
             if has_references:
                 value = replace_references(value, self.lift)
-            if fields[2] == _METHOD and member.flavor == "method":
+            if op == _METHOD and member.flavor == "method":
                 positional, keyword = value
                 result = getattr(member.hero, member.name)(*positional, **keyword)
             else:
-                result = _invoke(member, fields[2], value)
+                result = _invoke(member, op, value)
             header, buffers = encode(result, self.lower)
-            if fields[0] == _CALL:
-                link.reply(_RESULT, 0, fields[4], header, buffers)
+            if kind == _CALL:
+                link.reply(_RESULT, 0, call_id, header, buffers)
         except BaseException as error:
             self._raised(link, member, fields, error)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():

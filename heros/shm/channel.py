@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock, get_ident
-from typing import Final
+from typing import Any, Final
 
 from heros import limits
 from heros.buffers import Buffer
@@ -126,35 +126,24 @@ class ShmChannel(Endpoint):
         call_id = next(self._ids)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._take_role():
-            return self._call_beside(op, member, call_id, object_id, chain, header, buffers, deadline)
+            return self._call_beside(call_id, deadline, op, member, object_id, chain, header, buffers)
         # With the role before the request is out: its reply finds a reader that is awake.
         try:
-            self._request(op, member, call_id, object_id, chain, header, buffers, deadline)
+            self._request(call_id, deadline, op, member, object_id, chain, header, buffers)
             return self._read_until(call_id, deadline)
         finally:
             self._give_up_role()
 
-    def _call_beside(
-        self,
-        op: int,
-        member: int,
-        call_id: int,
-        object_id: int,
-        chain: int,
-        header: bytes,
-        buffers: Sequence[Buffer],
-        deadline: float | None,
-    ) -> Reply:
+    def _call_beside(self, call_id: int, deadline: float | None, *request: Any) -> Reply:
         """Call while another thread reads. It delivers this reply too, or hands over the role."""
         waiter = self._pending[call_id] = _Waiter()
         try:
-            self._request(op, member, call_id, object_id, chain, header, buffers, deadline)
+            self._request(call_id, deadline, *request)
             while (reply := waiter.reply) is None:
                 if self._park(waiter, deadline):
                     try:
-                        if (
-                            self._pending.pop(call_id, None) is not None
-                        ):  # else it has been delivered, or is about to be
+                        # If it is there no more, its reply has been delivered, or is about to be.
+                        if self._pending.pop(call_id, None) is not None:
                             return self._read_until(call_id, deadline)
                     finally:
                         self._give_up_role()
@@ -168,14 +157,14 @@ class ShmChannel(Endpoint):
 
     def _request(
         self,
+        call_id: int,
+        deadline: float | None,
         op: int,
         member: int,
-        call_id: int,
         object_id: int,
         chain: int,
         header: bytes,
         buffers: Sequence[Buffer],
-        deadline: float | None,
     ) -> None:
         if self._lost is not None:
             raise PeerLost(str(self._lost))

@@ -67,7 +67,7 @@ def steps() -> list[tuple[str, Callable[[], object], str, Callable[[], object]]]
     exported.members = (Member(hero, "add", "method", Gate()),)
     dispatcher.export(exported)
     memory = memoryview(bytearray(layout.ring_bytes(1 << 16)))
-    outbox, inbox = Outbox(memory, lambda: None, workers), Inbox(memory, lambda *_: b"")
+    outbox, inbox = Outbox(memory, lambda: None, workers), Inbox(memory, Kind, lambda *_: b"")
     body = bytearray(1 << 10)
     view = memoryview(body)
     words = view.cast("Q")

@@ -27,7 +27,7 @@ from heros.node import Node, current
 from heros.transport import OnReply, Reply
 from heros.wire import Fault, Kind, NodeMember
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "lower_here"]
 
 CHECK_SECONDS: Final = 0.1
 
@@ -92,18 +92,19 @@ class Binding:
     def encode(self, name: str, value: object) -> Encoded:
         """A new value for an attribute."""
         try:
-            return encode(value, _lower)
+            return encode(value, lower_here)
         except EncodeError as error:
-            raise self._refused(name, error) from None
+            raise self.refused(name, error) from None
 
     def encode_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
         """The arguments of a call."""
         try:
-            return encode_arguments(args, kwargs, _lower)
+            return encode_arguments(args, kwargs, lower_here)
         except EncodeError as error:
-            raise self._refused(name, error) from None
+            raise self.refused(name, error) from None
 
-    def _refused(self, name: str, error: EncodeError) -> EncodeError:
+    def refused(self, name: str, error: EncodeError) -> EncodeError:
+        """What to raise for arguments that cannot be sent."""
         return EncodeError(f"{self.name}.{name}: an argument cannot be sent: {error}")
 
     def call(self, op: int, name: str, message: Encoded, timeout: float | None) -> Any:
@@ -121,14 +122,16 @@ class Binding:
         """
         header, buffers = message
         bound = self.bound
-        if bound.channel.closed:
+        channel = bound.channel
+        if channel.closed:
             bound = self.rebind(bound, timeout)
+            channel = bound.channel
         for is_last in (False, True):
             member = bound.members.get(name)
             if member is None:
                 raise self._no_member(name)
             try:
-                reply = bound.channel.call(op, member, bound.object_id, chain.next_call(), header, buffers, timeout)
+                reply = channel.call(op, member, bound.object_id, chain.next_call(), header, buffers, timeout)
             except CallTimeout:
                 raise CallTimeout(
                     f"{self.endpoint(name)} did not reply within {timeout:g} s; whether it was carried out is unknown"
@@ -141,6 +144,7 @@ class Binding:
             if is_last or reply.fields[2] != Fault.UNAVAILABLE:
                 return self.node.result(reply, self.endpoint(name))  # raises
             bound = self.rebind(bound, timeout)
+            channel = bound.channel
         result, has_references = decode(reply.header, reply.buffers)
         return replace_references(result, self.node.dispatcher.lift) if has_references else result
 
@@ -193,7 +197,7 @@ class Binding:
             self._check_due = 0.0  # there is no successor yet; the next call asks again
 
 
-def _lower(value: object) -> Reference:
+def lower_here(value: object) -> Reference:
     """Of this process's node: a forked child has another than its parent, to which a binding may still refer."""
     return current().dispatcher.lower(value)
 

@@ -24,10 +24,12 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any, Literal, TypeAlias, cast
 
-from heros import chain, limits
+from heros import limits
 from heros.buffers import Buffer
+from heros.chain import same_chain, serving
 from heros.codec import (
     Encoded,
     HeroReference,
@@ -189,7 +191,7 @@ class Dispatcher:
             )
         member = exported.members[index]
         gate = member.gate
-        if gate is None or (gate.chain and chain_id and chain.same_chain(gate.chain, chain_id)):
+        if gate is None or (gate.chain and chain_id and same_chain(gate.chain, chain_id)):
             return partial(self._serve, None, link, member, fields, header, buffers)
         if gate.acquire():
             return partial(self._serve, gate, link, member, fields, header, buffers)
@@ -236,8 +238,9 @@ class Dispatcher:
         """
         kind, _, op, _, call_id, _, chain_id, _, _ = fields
         gate = member.gate
-        thread = chain.current
-        outer, thread.chain = thread.chain, chain_id
+        me = get_ident()
+        outer = serving.get(me)
+        serving[me] = chain_id
         if gate is not None:
             gate_outer, gate.chain = gate.chain, chain_id
         try:
@@ -261,7 +264,10 @@ class Dispatcher:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # not the method's: Ctrl-C, in a call within this process
         finally:
-            thread.chain = outer
+            if outer is None:
+                del serving[me]
+            else:
+                serving[me] = outer
             if gate is not None:
                 gate.chain = gate_outer
             if taken is not None and (ready := taken.leave()) is not None:

@@ -9,11 +9,11 @@ from inspect import Signature
 from typing import Any, NoReturn
 
 from heros import limits
-from heros.binding import Binding
+from heros.binding import Binding, lower_here
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
-from heros.codec import HeroReference, MemberReference, Reference, encode
+from heros.codec import HeroReference, MemberReference, Reference, encode, encode_arguments
 from heros.event import RemoteEventHandler
-from heros.exceptions import HEROSError
+from heros.exceptions import EncodeError, HEROSError
 from heros.inspect import local_only
 from heros.node import current
 from heros.peer import HEROPeer
@@ -51,8 +51,12 @@ class RemoteMethod:
         self._timeout = timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        binding, name = self.binding, self.__name__
-        return binding.call(_CALL, name, binding.encode_arguments(name, args, kwargs), self._timeout)
+        name = self.__name__
+        try:
+            message = encode_arguments(args, kwargs, lower_here)
+        except EncodeError as error:
+            raise self.binding.refused(name, error) from None
+        return self.binding.call(_CALL, name, message, self._timeout)
 
     def options(self, *, timeout: float | None) -> RemoteMethod:
         """The same method with other options: ``hero.move.options(timeout=2.0)(x=3)``.

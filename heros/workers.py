@@ -42,6 +42,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import Final, Protocol
 
 from heros.limits import MAX_WORKERS
@@ -55,16 +56,6 @@ IDLE_SECONDS: Final = 10.0
 KEPT_WAITING: Final = 2
 
 
-class _Leading(threading.local):
-    """What a transport's leader remembers of its thread.
-
-    Attributes:
-        held: what this thread has taken the lead of again before the work that it runs for it has ended.
-    """
-
-    held: Leader | None = None
-
-
 class Leader(Protocol):
     """Something that one thread at a time reads."""
 
@@ -72,14 +63,15 @@ class Leader(Protocol):
         """Let another thread read."""
 
 
-leading: Final = _Leading()
+leading: Final[dict[int, Leader]] = {}
+"""What a thread, by ``threading.get_ident()``, has taken the lead of again before the work that it runs for it has
+ended. Each thread writes its own entry only."""
 
 
 def let_go() -> None:
     """Give up what this thread leads. To be called before more work is done after a call was replied to."""
-    held = leading.held
+    held = leading.pop(get_ident(), None)
     if held is not None:
-        leading.held = None
         held.let_go()
 
 
@@ -294,6 +286,7 @@ class Workers:
         self._handlers.clear()
         self._tasks.clear()
         self._timers.clear()
+        leading.clear()
         self._waiter.abandon()
 
     # -- the workers ------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from threading import Lock, get_ident
+from os import sched_yield
+from threading import Lock
 from typing import Any, Final
 
 from heros import limits
@@ -39,21 +40,22 @@ from heros.shm.lead import Lead, Spin, SpinGroup
 from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
-from heros.transport import OnReply, Peer, Receiver, Reply, Task, Transport
-from heros.wire import FRAME, Fields, Kind
+from heros.transport import OnReply, Peer, Receiver, Reply, Transport
+from heros.wire import FRAME, Kind
 from heros.workers import Workers
 
 __all__ = ["ShmChannel", "connect"]
 
 log = logging.getLogger("heros.shm")
 
-_TURNS: Final = 32
+_LOOKS: Final = range(32)
+_ONE_LOOK: Final = range(1)
 _NET_SECONDS: Final = 1.0
 _SHORTEST_NAP: Final = 20e-6
 _LONGEST_NAP: Final = 2e-3
 _CALL: Final = int(Kind.CALL)
-_REPLIES: Final = (int(Kind.RESULT), int(Kind.ERROR))
-_EVENTS: Final = (int(Kind.SAMPLE), int(Kind.GAP), int(Kind.END))
+_REPLIES: Final = (Kind.RESULT, Kind.ERROR)
+_EVENTS: Final = (Kind.SAMPLE, Kind.GAP, Kind.END)
 
 _group = SpinGroup()
 
@@ -92,21 +94,24 @@ class ShmChannel(Endpoint):
         self._receiver = receiver
         self._requests = Outbox(requests, agreement.request_bell.ring, workers, self._borrowed)
         self._returning = self._requests
-        self._replies = Inbox(replies, self._borrowed.borrow, self._take_release)
+        self._replies = Inbox(replies, _REPLIES, self._borrowed.borrow, self._take_release)
         self._reply_bell = agreement.reply_bell
         self._role = Lock()
-        self._role_owner = 0
+        # What a call needs, so that it need not be looked for: a quarter of a call is finding methods.
+        self._acquire_role, self._release_role = self._role.acquire, self._role.release
+        self._send_short, self._read_frame = self._requests.send_short, self._replies.read_frame
         self._ids = itertools.count(1)
         self._pending: dict[int, _Waiter | OnReply] = {}
         self._parked: deque[_Waiter] = deque()
         self._watching = False
         self._spin = Spin()
+        self._quick = self._spin.quick
         self.caught = 0
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
         self._poll.register(self._fd, 0)  # its hang-up only
-        inbox = Inbox(events, self._borrowed.borrow)
-        self._events = Lead(inbox, workers, self._receive_event, self._kick_events, self._lose, _group)
+        inbox = Inbox(events, _EVENTS, self._borrowed.borrow)
+        self._events = Lead(inbox, workers, partial(receiver.receive, self), self._kick_events, self._lose, _group)
         self._events.start()
         self._watch_socket()
 
@@ -125,14 +130,28 @@ class ShmChannel(Endpoint):
         """Send a CALL and wait for its reply. See ``transport.Channel``."""
         call_id = next(self._ids)
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._take_role():
+        if not self._acquire_role(False):
             return self._call_beside(call_id, deadline, op, member, object_id, chain, header, buffers)
         # With the role before the request is out: its reply finds a reader that is awake.
         try:
-            self._request(call_id, deadline, op, member, object_id, chain, header, buffers)
-            return self._read_until(call_id, deadline)
+            self._replies.wake()
+            if (
+                self._lost is not None
+                or buffers
+                or len(header) > SHORT_HEADER
+                or not self._send_short(_CALL, op, member, call_id, object_id, chain, header)
+            ):
+                self._request(call_id, deadline, op, member, object_id, chain, header, buffers)
+            frame = self._read_frame(self._quick)
+            if frame is not None and frame[0][4] == call_id:
+                return _reply(frame)
+            return self._read_until(call_id, deadline, frame)
+        except DecodeError as error:
+            raise self._refuse(error) from error
         finally:
-            self._give_up_role()
+            self._release_role()
+            if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
+                self._pass_role_on()
 
     def _call_beside(self, call_id: int, deadline: float | None, *request: Any) -> Reply:
         """Call while another thread reads. It delivers this reply too, or hands over the role."""
@@ -166,15 +185,9 @@ class ShmChannel(Endpoint):
         header: bytes,
         buffers: Sequence[Buffer],
     ) -> None:
-        if self._lost is not None:
-            raise PeerLost(str(self._lost))
-        if (
-            buffers
-            or len(header) > SHORT_HEADER
-            or not self._requests.send_short(_CALL, op, member, call_id, object_id, chain, header)
-        ):
-            frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
-            self._write(frame, header, buffers, deadline)
+        self._check_open()
+        frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
+        self._write(frame, header, buffers, deadline)
 
     def submit(
         self,
@@ -258,8 +271,7 @@ class ShmChannel(Endpoint):
                 time.sleep(nap)
                 nap = min(2 * nap, _LONGEST_NAP)
         except DecodeError as error:
-            self._lose(error)
-            raise PeerLost(str(error)) from error
+            raise self._refuse(error) from error
         except BaseException:
             if record is not None:
                 self._lent.release(list(record.leases))
@@ -275,15 +287,13 @@ class ShmChannel(Endpoint):
     # -- who reads the replies --------------------------------------------------------------------------------
 
     def _take_role(self) -> bool:
-        if self._role.acquire(False):
-            self._role_owner = get_ident()
+        if self._acquire_role(False):
             self._replies.wake()
             return True
         return False
 
     def _give_up_role(self) -> None:
-        self._role_owner = 0
-        self._role.release()
+        self._release_role()
         if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
             self._pass_role_on()
 
@@ -299,7 +309,6 @@ class ShmChannel(Endpoint):
                     self._watching = True
                     self._watch(self._reply_bell.fd, self._on_replies)
                 self._replies.sleep()
-                self._role_owner = 0
                 self._role.release()
                 if not self._parked:  # SYNC POINT: role
                     # A worker whom a doorbell woke while the role was held has gone away: look again for it.
@@ -330,43 +339,45 @@ class ShmChannel(Endpoint):
 
     # -- replies ----------------------------------------------------------------------------------------------
 
-    def _read_until(self, call_id: int, deadline: float | None) -> Reply:
-        """With the role: deliver replies until that of ``call_id`` is there."""
-        ring = self._replies
+    def _read_until(self, call_id: int, deadline: float | None, frame: Frame | None = None) -> Reply:
+        """With the role: deliver replies, the first of which may be ``frame``, until that of ``call_id`` is there."""
         spin = self._spin
         until = spin.begin()
         slept = False
         while True:
             lost = self._lost  # before the last look: what a peer wrote before it died still counts
-            if ring.spin(_TURNS):
-                frame = self._next_reply()
-                if frame is None:
-                    continue
-                if frame[0][4] != call_id:
-                    self._deliver(frame)
-                    continue
-                if slept:
-                    spin.missed()
-                    spin.woken()
-                else:
-                    spin.hit()
-                return _reply(frame)
-            if lost is not None:
+            if frame is None:
+                frame = self._next_reply(_LOOKS)
+            if frame is not None:
+                if frame[0][4] == call_id:
+                    break
+                self._deliver(frame)
+                frame = None
+            elif lost is not None:
                 raise PeerLost(str(lost))
-            if time.perf_counter() > until:
+            elif time.perf_counter() > until:
                 self._sleep(deadline, spin.began)
                 slept = True
+            else:
+                sched_yield()  # the server may be waiting for this very processor
+        if slept:
+            spin.missed()
+            spin.woken()
+        else:
+            spin.hit()
+        return _reply(frame)
 
-    def _next_reply(self) -> Frame | None:
-        """With the role: the next reply, None when there is none."""
+    def _next_reply(self, looks: range) -> Frame | None:
+        """With the role: the next reply, None when there is none after so many looks."""
         try:
-            frame = self._replies.read_frame()
-            if frame is not None and frame[0][0] not in _REPLIES:
-                raise DecodeError(f"a frame of kind {frame[0][0]} came where replies are expected")
+            return self._read_frame(looks)
         except DecodeError as error:
-            self._lose(error)
-            raise PeerLost(str(error)) from error
-        return frame
+            raise self._refuse(error) from error
+
+    def _refuse(self, error: DecodeError) -> PeerLost:
+        """What the peer has written is nonsense: disconnect. Returns what to raise."""
+        self._lose(error)
+        return PeerLost(str(error))
 
     def _deliver(self, frame: Frame) -> None:
         """Hand a reply to whoever waits for it, if anybody still does."""
@@ -375,7 +386,7 @@ class ShmChannel(Endpoint):
             self._settle(entry, _reply(frame))
 
     def _deliver_all(self) -> None:
-        while (frame := self._next_reply()) is not None:
+        while (frame := self._next_reply(_ONE_LOOK)) is not None:
             self._deliver(frame)
 
     @staticmethod
@@ -438,15 +449,10 @@ class ShmChannel(Endpoint):
     def _kick_events(self) -> None:
         self._workers.post(self._events.enter)
 
-    def _receive_event(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> Task | None:
-        if fields[0] not in _EVENTS:
-            raise DecodeError(f"a frame of kind {fields[0]} came where events are expected")
-        return self._receiver.receive(self, fields, header, buffers)
-
     # -- the end ----------------------------------------------------------------------------------------------
 
     def _reading_here(self) -> bool:
-        return self._role_owner == get_ident() or self._events.mine
+        return self._role.locked() or self._events.mine  # by whom, a worker can find out
 
     def abandon(self) -> None:
         """In a forked child: read nothing more; the parent does."""

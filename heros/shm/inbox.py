@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeAlias
 
 from heros.buffers import Buffer
@@ -19,6 +19,7 @@ _HEAD: Final = layout.HEAD // layout.WORD
 _WORD: Final = layout.WORD
 _PADDING: Final = layout.WORD - 1
 _FIELDS: Final = 9
+_ONE_LOOK: Final = range(1)
 
 Frame: TypeAlias = tuple[Fields, bytes, Sequence[Buffer]]
 """Fields, header and buffers."""
@@ -33,20 +34,30 @@ class Inbox(Reader):
 
     Args:
         memory: the ring's.
+        kinds: of the frames that may come on it (``wire.Kind``).
         borrow: what a descriptor stands for (``leases.Borrowed.borrow``).
         released: takes the body of each RELEASE record; None: none may come.
     """
 
-    __slots__ = ("_borrow", "_released", "_shorts")
+    __slots__ = ("_borrow", "_kinds", "_released", "_shorts")
 
-    def __init__(self, memory: memoryview, borrow: Borrow, released: Callable[[bytes], object] | None = None) -> None:
+    def __init__(
+        self,
+        memory: memoryview,
+        kinds: Collection[int],
+        borrow: Borrow,
+        released: Callable[[bytes], object] | None = None,
+    ) -> None:
         super().__init__(memory)
+        self._kinds = frozenset(map(int, kinds))
         self._borrow = borrow
         self._released = released
         self._shorts = SHORT_BY_PREFIX if self._ordered else {}
 
-    def read_frame(self) -> Frame | None:
-        """The next frame, or None when the ring is empty.
+    def read_frame(self, looks: range = _ONE_LOOK) -> Frame | None:
+        """The next frame, or None when the ring is still empty after so many looks.
+
+        The way of nearly every call and reply, and therefore written out.
 
         Raises:
             DecodeError: the writer has stored nonsense.
@@ -54,8 +65,12 @@ class Inbox(Reader):
         head = self._head
         tail = self._tail
         if head == tail:
-            tail = self._control[_TAIL]  # SYNC POINT: publish
-            if head == tail:
+            control = self._control
+            for _ in looks:
+                tail = control[_TAIL]  # SYNC POINT: publish
+                if tail != head:
+                    break
+            else:
                 return None
             if not head < tail <= head + self._capacity or tail & _PADDING:
                 return self._read_any()
@@ -66,11 +81,11 @@ class Inbox(Reader):
             if size <= tail - head and position + size <= self._capacity:
                 fields = unpack_from(self._data, position + _WORD)
                 header = fields[_FIELDS]
-                if fields[7] == len(header) and not fields[8]:
+                if fields[7] == len(header) and not fields[8] and fields[0] in self._kinds:
                     self._tail = tail
                     self._head = self._control[_HEAD] = head + size  # SYNC POINT: consume
                     return fields[:_FIELDS], header, ()
-        # What is long, has buffers, wraps or is malformed.
+        # What is long, has buffers, wraps, or makes no sense.
         return self._read_any()
 
     def close(self) -> None:
@@ -82,7 +97,10 @@ class Inbox(Reader):
         while (item := self.read()) is not None:
             tag, body = item
             if tag != layout.RELEASE:
-                return decode(tag, body, self._borrow)
+                frame = decode(tag, body, self._borrow)
+                if frame[0][0] not in self._kinds:
+                    raise DecodeError(f"a frame of kind {frame[0][0]} came on a ring where none may be")
+                return frame
             if self._released is None:
                 raise DecodeError("leases are given back on a ring that lends nothing")
             self._released(body)

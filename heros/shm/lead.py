@@ -16,15 +16,17 @@ Two short cuts
       visible, the thread takes the lead back and marks the ring awake (``take_back``), so that the client's next call
       finds a reader and need not ring. Should the thread go on with other work than reading, it lets go of it first
       (``workers.let_go``).
-    - *Spinning.* With the ring empty, the holder spins for a while before it sleeps. Only one thread of a process
-      spins, as it holds the GIL; it glances at the other rings of its group in turn, because the followers whose
-      doorbells ring cannot run before it lets go of the GIL.
+    - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, then
+      with its processor offered to others in between, for the peer may be waiting for this very one. Only one thread
+      of a process spins for longer than that moment, as it holds the GIL; it glances at the other rings of its group
+      in turn, because the followers whose doorbells ring cannot run before it lets go of the GIL.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from os import sched_yield
 from threading import Lock, get_ident
 from typing import Final, TypeAlias
 
@@ -40,6 +42,7 @@ __all__ = ["Lead", "Spin", "SpinGroup"]
 
 Receive: TypeAlias = Callable[[Fields, bytes, Sequence[Buffer]], Task | None]
 
+_QUICK_TURNS: Final = 256
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
 _SOON: Final = 3
@@ -55,12 +58,17 @@ class Spin:
     When something comes soon after the budget was spent, the next one is three times the whole. Two sides that both
     sleep take longer to wake up than either spins; they would go on like that for ever, each asleep before the other
     is awake, unless one of them bridges the other's waking up once.
+
+    Attributes:
+        quick: the looks, a few microseconds of them, that come before a budget is spent or a clock is read.
+        most: the whole budget, in seconds; 0: never spin.
     """
 
-    __slots__ = ("began", "most", "seconds")
+    __slots__ = ("began", "most", "quick", "seconds")
 
     def __init__(self) -> None:
         self.most = self.seconds = limits.spin_seconds()
+        self.quick = range(_QUICK_TURNS if self.most else 1)
         self.began = 0.0
 
     def begin(self) -> float:
@@ -145,6 +153,7 @@ class Lead:
         self._lock = Lock()
         self._owner = 0
         self._runner = 0
+        self._running = 0
         self._kicked = False
         self._stopped = False
 
@@ -172,13 +181,18 @@ class Lead:
             return True
         return False
 
-    def take_back(self) -> None:
-        """Take the lead back before the reply to a call is published, if it is this thread that left the lead for it.
-
-        The caller sees to it that it is that very call: a thread may also come to reply to others, from within it.
-        """
-        if self._runner == get_ident() and self.take():
-            leading.held = self
+    def take_back(self, ident: int) -> None:
+        """Take the lead back before the reply to the call ``ident`` is published, if it is this thread that left the
+        lead, and for that very call: a thread may also come to reply to others, from within it."""
+        me = get_ident()
+        if ident == self._running and me == self._runner and self._lock.acquire(False):
+            self._running = 0  # first of all: each call has one reply, and nobody takes the lead twice for it
+            if self._stopped:
+                self._lock.release()
+                return
+            self._owner = me
+            self.ring.wake()
+            leading[me] = self
 
     def let_go(self) -> None:
         """Give up the lead, with the ring asleep."""
@@ -229,10 +243,11 @@ class Lead:
     def _serve(self) -> Lead | None:
         """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
         read, receive, ensure_follower = self.ring.read_frame, self._receive, self._workers.ensure_follower
+        quick = self._spin.quick
         me = get_ident()
         while True:
             try:
-                frame = read()
+                frame = read(quick)
                 if frame is None:
                     following = self._idle()
                     if following is self:
@@ -250,11 +265,10 @@ class Lead:
             # Give up the lead, run the task, and take the lead again.
             ensure_follower()
             self._runner = me
+            self._running = frame[0][4]
             self.let_go()
             run_task(task)
-            if leading.held is self:
-                leading.held = None
-            elif not self.take():
+            if leading.pop(me, None) is not self and not self.take():
                 return None
 
     def _idle(self) -> Lead | None:
@@ -269,6 +283,7 @@ class Lead:
                     if self.ring.spin(_TURNS):
                         spin.hit()
                         return self
+                    sched_yield()
                     other = group.glance() if len(group.leads) > 1 else None
                     if other is not None or time.perf_counter() > until:
                         break

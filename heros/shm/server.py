@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, cast
 
 from heros import limits
@@ -23,8 +24,8 @@ from heros.shm.lead import Lead, SpinGroup
 from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, encode, stage
-from heros.transport import Payload, Peer, Receiver, Task, Transport
-from heros.wire import FRAME, Fields, Kind
+from heros.transport import Payload, Peer, Receiver, Transport
+from heros.wire import FRAME, Kind
 from heros.workers import Timer, Workers
 
 __all__ = ["ShmLink", "ShmServer"]
@@ -33,8 +34,7 @@ log = logging.getLogger("heros.shm")
 
 _MOST_GREETINGS: Final = 64
 _BACKLOG: Final = 128
-_CALL: Final = int(Kind.CALL)
-_REQUESTS: Final = (_CALL, int(Kind.ONEWAY), int(Kind.ACK))
+_REQUESTS: Final = (Kind.CALL, Kind.ONEWAY, Kind.ACK)
 
 
 class ShmLink(Endpoint):
@@ -59,9 +59,9 @@ class ShmLink(Endpoint):
         self._replies = Outbox(replies, agreement.reply_bell.ring, workers, self._borrowed)
         self._returning = self._replies
         self._events = Outbox(events, self._ring_socket, workers)
-        inbox = Inbox(requests, self._borrowed.borrow, self._take_release)
-        self._requests = Lead(inbox, workers, self._receive, self._request_bell.ring, self._lose, group)
-        self._serving = 0
+        inbox = Inbox(requests, _REQUESTS, self._borrowed.borrow, self._take_release)
+        receive = partial(receiver.receive, self)
+        self._requests = Lead(inbox, workers, receive, self._request_bell.ring, self._lose, group)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -78,9 +78,7 @@ class ShmLink(Endpoint):
         replies = self._replies
         try:
             body = stage(self._arena, buffers) if buffers else NO_BUFFERS
-            if call_id == self._serving:
-                self._serving = 0
-                self._requests.take_back()
+            self._requests.take_back(call_id)
             if not buffers and len(header) <= SHORT_HEADER and replies.send_short(kind, op, 0, call_id, 0, 0, header):
                 return
             frame = FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
@@ -145,16 +143,6 @@ class ShmLink(Endpoint):
         return not self._events.consumed and any(
             isinstance(entry, Loan) and self._lent.over_share(entry) for entry in body.entries
         )
-
-    # -- requests ---------------------------------------------------------------------------------------------
-
-    def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> Task | None:
-        kind = fields[0]
-        if kind not in _REQUESTS:
-            raise DecodeError(f"a frame of kind {kind} came where requests are expected")
-        task = self._receiver.receive(self, fields, header, buffers)
-        self._serving = fields[4] if kind == _CALL and task is not None else 0
-        return task
 
     # -- the end ----------------------------------------------------------------------------------------------
 

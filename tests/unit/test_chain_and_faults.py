@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 
 import pytest
 
@@ -15,9 +16,12 @@ from heros.faults import describe, rebuild
 
 @pytest.fixture(autouse=True)
 def _outside_of_any_call():
-    chain.current.chain = 0
     yield
-    chain.current.chain = 0
+    chain.serving.clear()
+
+
+def serve(chain_id: int) -> None:
+    chain.serving[threading.get_ident()] = chain_id
 
 
 def test_two_outermost_calls_are_two_chains():
@@ -26,23 +30,23 @@ def test_two_outermost_calls_are_two_chains():
 
 def test_a_call_within_a_call_is_of_its_chain():
     first = chain.next_call()
-    chain.current.chain = first
+    serve(first)
     assert chain.same_chain(first, chain.next_call())
 
 
 def test_a_chain_ends_at_the_depth_limit():
     for _ in range(limits.MAX_CALL_DEPTH + 1):
-        chain.current.chain = chain.next_call()
+        serve(chain.next_call())
     with pytest.raises(HEROSError, match="deep"):
         chain.next_call()
 
 
 def test_a_call_that_nobody_waits_for_is_a_chain_of_its_own():
     for _ in range(limits.MAX_CALL_DEPTH + 1):
-        chain.current.chain = chain.next_call()
+        serve(chain.next_call())
     new = chain.new_chain()
-    assert not chain.same_chain(new, chain.current.chain)
-    chain.current.chain = new
+    assert not chain.same_chain(new, chain.serving[threading.get_ident()])
+    serve(new)
     chain.next_call()
 
 

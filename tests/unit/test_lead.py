@@ -25,7 +25,7 @@ class Rig:
         self.group = SpinGroup()
         self.received: list[bytes] = []
         self.kicks: list[None] = []
-        inbox = Inbox(memory, lambda *_: b"")
+        inbox = Inbox(memory, Kind, lambda *_: b"")
         self.lead = Lead(inbox, workers, self._receive, lambda: self.kicks.append(None), self._failed, self.group)
 
     def send(self, header: bytes) -> None:

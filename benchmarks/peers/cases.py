@@ -54,7 +54,7 @@ class Effort:
     Attributes:
         repeat: operations that count, or for events at most so many samples.
         warmup: operations before them.
-        seconds: no new operation begins after so long; a peer that has no operation by then gets a dash.
+        seconds: no new operation begins after so long, but there is always one that counts.
     """
 
     repeat: int
@@ -65,10 +65,11 @@ class Effort:
 def effort(case: Case, quick: bool = False) -> Effort:
     """What fits into a few minutes for all peers, cases and rounds; ``quick``: only to see that everything works."""
     if quick:
-        return Effort(repeat=10, warmup=2, seconds=5.0) if case.kind != "events" else Effort(200, 0, 0.1)
+        return Effort(repeat=10, warmup=2, seconds=0.5) if case.kind != "events" else Effort(200, 0, 0.1)
     if case.kind == "events":
-        # A count rather than a time where that is short: what piles up in a queue without a limit stays small.
-        return Effort(repeat=50_000 if case.nbytes < MIB else 2_000, warmup=0, seconds=0.25)
+        # A count besides the time, so that what piles up in a queue without a limit stays small.
+        limit = 100_000 if case.nbytes < MIB else 2_000 if case.memory == "ordinary" else 20_000
+        return Effort(limit, warmup=0, seconds=0.25)
     if case.kind == "call":
         if not case.silence:
             return Effort(repeat=2_000, warmup=200, seconds=0.5)

@@ -14,8 +14,8 @@ import heros
 
 Array = NDArray[np.uint8]
 
-POOL_BYTES = 64 << 20
-"""A pool is as large as that, and has 4 to 64 frames: one reader may hold half of them."""
+POOL_BYTES = 128 << 20
+"""A pool is as large as that, and has 4 to 128 frames: one reader may hold half of them."""
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def pool(nbytes: int) -> Any:
     """A pool whose memory has been written to; NotImplementedError where there are no pools."""
     if not hasattr(heros, "shm"):
         raise NotImplementedError
-    frames = heros.shm.FramePool(nbytes, np.uint8, max(4, min(64, POOL_BYTES // nbytes)))
+    frames = heros.shm.FramePool(nbytes, np.uint8, max(4, min(128, POOL_BYTES // nbytes)))
     all_of_them = [frames.acquire() for _ in range(frames.count)]
     for frame in all_of_them:
         frame[:] = ordinary(nbytes)

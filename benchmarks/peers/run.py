@@ -1,12 +1,14 @@
 """This package and its peers, side by side: calls, arrays, events.
 
-All peers are started first and asked in turn, case by case and round by round, so that a machine that changes its speed
-changes it for all of them. A peer that cannot be started or fails is reported, the others go on, and the exit code is 1.
+All peers are started first and asked in turn, case by case and round by round, so that a machine that changes its
+speed changes it for all of them. A peer that cannot be started or fails is reported, the others go on, and the exit
+code is 1.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -18,7 +20,7 @@ from rich.progress import Progress
 from . import table
 from .cases import Case, all_cases, effort
 from .driver import Missing, Pair, PeerFailed, Sample
-from .paths import PLOT, RESULTS, TABLES
+from .paths import PLOT, RESULTS, TABLES_MD, TABLES_RST
 from .results import Results, figure
 from .roster import ROSTER
 
@@ -34,7 +36,7 @@ Samples = dict[str, dict[Case, list[Sample]]]
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"The results' JSON. With it, neither tables nor plot are written. [default: {RESULTS.name} and both, in their places]",
+    help=f"Write the results there, as JSON, and nothing else; otherwise to {RESULTS.name}, with tables and plot.",
 )
 def main(rounds: int, peers: str, quick: bool, output: Path | None) -> None:
     console = Console()
@@ -45,18 +47,24 @@ def main(rounds: int, peers: str, quick: bool, output: Path | None) -> None:
         raise click.UsageError("matplotlib is missing, which draws the plot: use `make peers`, or --output")
     results = measure(names, 1 if quick else rounds, quick, console)
     table.show(results, console)
-    results.write(output or RESULTS)
+    written = [output or RESULTS]
+    results.write(written[0])
     if output is None:
-        from .plot import draw  # matplotlib is needed for this only
-
-        TABLES.parent.mkdir(parents=True, exist_ok=True)
-        TABLES.write_text(table.markdown(results), encoding="utf-8")
-        draw(results, PLOT)
-    console.print(
-        f"{results.seconds:.0f} s; written: {', '.join(map(str, [output] if output else [RESULTS, TABLES, PLOT]))}"
-    )
+        written += _publish(results)
+    console.print(f"{results.seconds:.0f} s; written: {', '.join(map(os.path.relpath, written))}", soft_wrap=True)
     if results.failures:
         raise SystemExit(1)
+
+
+def _publish(results: Results) -> list[Path]:
+    """Write the tables and the plot to their places."""
+    from .plot import draw  # matplotlib is needed for this only
+
+    TABLES_MD.parent.mkdir(parents=True, exist_ok=True)
+    TABLES_MD.write_text(table.markdown(results), encoding="utf-8")
+    TABLES_RST.write_text(table.rst(results), encoding="utf-8")
+    draw(results, PLOT)
+    return [TABLES_MD, TABLES_RST, PLOT]
 
 
 def measure(names: list[str], rounds: int, quick: bool, console: Console) -> Results:

@@ -1,8 +1,11 @@
-"""The results as tables: for the terminal, and as Markdown. A cell has the figure, and its ratio to this package's."""
+"""The results as tables: for the terminal, as Markdown and as reStructuredText.
+
+A cell has the figure, and in brackets its ratio to that of this package over shared memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -12,7 +15,7 @@ from .cases import EVENTS, SIZES, Case, Kind, Memory, size_name
 from .results import Figure, Results
 from .roster import REFERENCE
 
-__all__ = ["markdown", "show"]
+__all__ = ["markdown", "rst", "show"]
 
 DASH = "-"
 
@@ -45,20 +48,36 @@ def show(results: Results, console: Console) -> None:
 
 
 def markdown(results: Results) -> str:
-    """The tables as a page in Markdown."""
-    parts = [
-        f"Made by `make peers` on {results.date[:10]}: {results.machine}, Python {results.python}, {results.rounds} rounds, "
-        "interleaved. In brackets: how many times the figure of this package over shared memory. A dash: not offered, or "
-        "too slow to be measured."
-    ]
-    for grid in _grids(results):
-        parts.append(f"**{grid.title}**")
+    """The tables, and what was measured, in Markdown."""
+
+    def table(grid: Grid) -> str:
         lines = [("peer", *grid.head), (":--", *["--:"] * len(grid.head)), *grid.rows]
-        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
-    parts += [
-        f"{results.titles.get(peer, peer)} has failed: {text.splitlines()[0]}"
-        for peer, text in results.failures.items()
+        return f"**{grid.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    return _page(results, table, "`make peers`")
+
+
+def rst(results: Results) -> str:
+    """The same in reStructuredText."""
+
+    def table(grid: Grid) -> str:
+        lines = [f".. list-table:: {grid.title}", "   :header-rows: 1", ""]
+        for row in (("peer", *grid.head), *grid.rows):
+            lines += [f"   {'*' if number == 0 else ' '} - {cell}" for number, cell in enumerate(row)]
+        return "\n".join(lines)
+
+    return _page(results, table, "``make peers``")
+
+
+def _page(results: Results, table: Callable[[Grid], str], command: str) -> str:
+    parts = [
+        f"Made by {command} on {results.date[:10]}: {results.machine}, Python {results.python}, "
+        f"{results.rounds} rounds, interleaved. In brackets: how many times the figure of this package over shared "
+        "memory. A dash: not offered, or too slow to be measured."
     ]
+    parts += [table(grid) for grid in _grids(results)]
+    for peer, text in results.failures.items():
+        parts.append(f"{results.titles.get(peer, peer)} has failed: {text.splitlines()[0]}")
     versions = sorted({f"{name} {number}" for each in results.versions.values() for name, number in each.items()})
     parts.append("Versions: " + ", ".join(versions) + ".")
     return "\n\n".join(parts) + "\n"
@@ -125,11 +144,11 @@ def _ratio(value: float, reference: float | None, peer: str) -> str:
     if not reference or peer == REFERENCE:
         return ""
     ratio = value / reference
-    return f" ({ratio:.3g})" if ratio < 100 else f" ({ratio:,.0f})"
+    return f" ({ratio:.2g})" if ratio < 10 else f" ({ratio:,.0f})"
 
 
 def _duration(seconds: float) -> str:
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us" if seconds < 99.95e-6 else f"{seconds * 1e6:.0f} us"
+    return f"{seconds * 1e6:.3g} us"

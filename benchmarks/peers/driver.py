@@ -179,6 +179,8 @@ class Pair:
         complaints = [process.end() for process in reversed(self._processes)]
         self._processes.clear()
         shutil.rmtree(self._directory, ignore_errors=True)
+        for path in Path("/dev/shm").glob(f"*{self._directory.name}*"):  # what iceoryx2 leaves, most of it if killed
+            path.unlink(missing_ok=True)
         if in_order and any(complaints):
             raise PeerFailed(f"{self.name}: " + "; ".join(filter(None, complaints)))
 
@@ -212,7 +214,9 @@ class _Process:
             )
         except OSError as error:
             self._errors.close()
-            raise PeerFailed(f"{self._title}: {entry.python} cannot be started: {error}") from None
+            raise PeerFailed(
+                f"{self._title}: {entry.python} cannot be started ({error.strerror}). `make peers` makes what it needs."
+            ) from None
         self.pid = self._process.pid
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name=self._title, daemon=True)

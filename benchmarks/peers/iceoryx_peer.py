@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import glob
 import os
 import threading
 from collections.abc import Callable
@@ -51,9 +50,8 @@ class Services(Peer):
     def open(self) -> None:
         iox2.set_log_level(iox2.LogLevel.Error)
         config = iox2.config.default()
-        # Nobody else's nodes and services, and nothing of ours that stays.
-        self.prefix = f"peers_{os.path.basename(self.directory)}_"
-        config.global_cfg.prefix = iox2.FileName.new(self.prefix)
+        # Nobody else's nodes and services; by the prefix the driver finds what is left of ours in the end.
+        config.global_cfg.prefix = iox2.FileName.new(f"{os.path.basename(self.directory)}_")
         config.global_cfg.root_path = iox2.Path.new(f"{self.directory}/iceoryx2")
         node = iox2.NodeBuilder.new().config(config)
         self.node = node.signal_handling_mode(iox2.SignalHandlingMode.Disabled).create(iox2.ServiceType.Ipc)
@@ -88,8 +86,6 @@ class IceoryxServer(Services, Server):
         self._loop.close()
         for port in (self._adds, self._gets, self._takes, *self._publishers.values()):
             port.delete()
-        for path in glob.glob(f"/dev/shm/{self.prefix}*"):
-            os.unlink(path)
 
     def begin(self, kind: str, memory: str) -> None:
         steps = {

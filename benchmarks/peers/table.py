@@ -84,6 +84,11 @@ def _page(results: Results, table: Callable[[Grid], str], command: str) -> str:
 
 
 def _grids(results: Results) -> Iterator[Grid]:
+    """Those in which anybody has something to say."""
+    return (grid for grid in _all_grids(results) if grid.rows)
+
+
+def _all_grids(results: Results) -> Iterator[Grid]:
     yield _calls(results)
     kinds: tuple[tuple[Kind, str], ...] = (("result", "An array as result"), ("argument", "An array as argument"))
     memories: tuple[tuple[Memory, str], ...] = (("ordinary", "the program's own"), ("pooled", "from a pool, or a loan"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from benchmarks.peers.roster import ROSTER, Entry
 from benchmarks.peers.table import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory and eventfds are Linux's")
+
 FEW = Effort(repeat=3, warmup=1, seconds=5.0)
 
 
@@ -72,3 +75,9 @@ def test_the_processes_end_with_the_pair():
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_peer_that_dies_is_told_in_words():
+    with pytest.raises(PeerFailed, match=r"floor, server: ended with exit code -9"), Pair(ROSTER["floor"]) as pair:
+        os.kill(pair.pids[0], signal.SIGKILL)
+        pair.measure(Case("call"), FEW)

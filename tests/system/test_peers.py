@@ -78,6 +78,8 @@ def test_the_processes_end_with_the_pair():
 
 
 def test_a_peer_that_dies_is_told_in_words():
-    with pytest.raises(PeerFailed, match=r"floor, server: ended with exit code -9"), Pair(ROSTER["floor"]) as pair:
+    with Pair(ROSTER["floor"]) as pair:
         os.kill(pair.pids[0], signal.SIGKILL)
-        pair.measure(Case("call"), FEW)
+        with pytest.raises(PeerFailed, match=r"floor, server: ended with exit code -9"):
+            pair.measure(Case("call"), FEW)
+        pair.close(in_order=False)

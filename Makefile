@@ -1,4 +1,4 @@
-# The whole vocabulary: make demo | test | check | docs | venv | clean
+# The whole vocabulary: make demo | test | check | peers | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
 # and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test check docs venv clean
+.PHONY: demo test check peers docs venv clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -29,6 +29,9 @@ check: $(VENV)/.installed-check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+peers: $(VENV)/.installed-peers .venv-original/.installed
+	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -36,7 +39,7 @@ docs: $(VENV)/.installed-docs
 venv: $(VENV)/.installed-dev
 
 clean:
-	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-original build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the environment: installed anew only when pyproject.toml has changed -------------------------------------
@@ -55,4 +58,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "Installing heros and what '$*' needs into $(VENV)"
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+# The original HEROS has the same import name.
+.venv-original/.installed: | $(BIN)/python
+	@echo "Installing the original heros into .venv-original"
+	@$(BIN)/python -m venv --clear .venv-original
+	@.venv-original/bin/python -m pip --quiet --disable-pip-version-check --no-input install heros==2026.2.2
 	@touch $@

@@ -13,7 +13,7 @@ copyright = "the heros contributors"
 release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]  # the latter is for pages to include
 html_theme = "furo"
 html_title = f"heros {release}"
 html_static_path = ["_static"]

@@ -1,0 +1,278 @@
+"""A peer's two processes: started, asked for a case, ended.
+
+    with Pair(ROSTER["heros-shm"]) as pair:
+        sample = pair.measure(Case("call"), Effort(repeat=2000, warmup=200, seconds=1.0))
+        print(statistics.median(sample.nanoseconds))
+
+Several pairs may be alive at the same time; one that is not being asked sleeps. To compare, keep them open and ask in
+turn, round by round, so that a machine that changes its speed changes it for all:
+
+    with contextlib.ExitStack() as stack:
+        pairs = [stack.enter_context(Pair(ROSTER[name])) for name in ("heros-shm", "iceoryx2")]
+        for _ in range(rounds):
+            for pair in pairs:
+                samples[pair.name].append(pair.measure(case, effort))
+
+Nothing here is timed: the clock is read in the client's process (``peer.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from .cases import Case, Effort
+from .paths import HERE
+from .roster import Entry, Setting
+
+__all__ = ["Missing", "Pair", "PeerFailed", "Sample"]
+
+ANSWER_SECONDS: Final = 60.0
+"""A peer that says nothing for so long has failed."""
+
+QUIET_SECONDS: Final = 0.4
+"""No sample for so long: the rest is lost."""
+
+CONNECT_SECONDS: Final = 15.0
+END_SECONDS: Final = 10.0
+
+
+class PeerFailed(Exception):
+    """A peer could not be started, answered with an error, or not at all. The text says which, and what it printed."""
+
+
+class Missing(Exception):
+    """The peer does not offer this case, or is too slow for it."""
+
+
+@dataclass
+class Sample:
+    """One round of one case.
+
+    Attributes:
+        nanoseconds: of each operation, in order; empty for events.
+        published, received: samples, for events.
+        seconds: from the first sample that was received to the last.
+    """
+
+    nanoseconds: list[int] = field(default_factory=list)
+    published: int = 0
+    received: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Samples received in a second; 0 for fewer than two."""
+        return (self.received - 1) / self.seconds if self.received > 1 and self.seconds else 0.0
+
+
+class Pair:
+    """The server and the client of one peer, each a process of its own. Not thread-safe; use it in a ``with`` block.
+
+    Args:
+        entry: which peer, one of ``ROSTER``.
+        server_env, client_env: further environment variables, e.g. ``{"HEROS_SPIN_US": "0"}``.
+
+    Attributes:
+        name: the peer's.
+        versions: what of, and in which version, it is made.
+
+    Raises:
+        PeerFailed: it did not start.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        server_env: Mapping[str, str] | None = None,
+        client_env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.entry, self.name = entry, entry.name
+        self.versions: dict[str, str] = {}
+        self._processes: list[_Process] = []
+        # Short, as the path of a unix socket has at most 107 bytes.
+        self._directory = Path(tempfile.mkdtemp(prefix="peers-", dir="/tmp"))
+        try:
+            server, client = entry.settings(self._directory)
+            self._server = self._start("server", server, server_env or {})
+            self._client = self._start("client", client, client_env or {})
+        except BaseException:
+            self.close(in_order=False)
+            raise
+
+    def _start(self, role: str, setting: Setting, env: Mapping[str, str]) -> _Process:
+        options = {**setting.options, "directory": str(self._directory)}
+        process = _Process(self.entry, role, options, {**setting.env, **env}, self._directory)
+        self._processes.append(process)
+        self.versions |= process.ask("open")
+        return process
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """Of the server and the client."""
+        return self._server.pid, self._client.pid
+
+    def measure(self, case: Case, effort: Effort) -> Sample:
+        """One round of a case.
+
+        Raises:
+            Missing: the peer does not offer it, or is too slow.
+            PeerFailed: it went wrong; the pair is of no use any more.
+        """
+        self._server.ask("begin", kind=case.kind, memory=case.memory)
+        try:
+            return self._events(case, effort) if case.kind == "events" else self._operations(case, effort)
+        finally:
+            self._server.ask("end")
+
+    def _operations(self, case: Case, effort: Effort) -> Sample:
+        taken = self._client.ask(
+            "measure",
+            kind=case.kind,
+            nbytes=case.nbytes,
+            memory=case.memory,
+            silence=case.silence,
+            repeat=effort.repeat,
+            warmup=effort.warmup,
+            seconds=effort.seconds,
+        )
+        return Sample(nanoseconds=taken)
+
+    def _events(self, case: Case, effort: Effort) -> Sample:
+        what = {"nbytes": case.nbytes, "memory": case.memory}
+        self._client.ask("subscribe", **what)
+        try:
+            # A subscription takes a while to reach the publisher: knock until somebody is at home.
+            deadline = time.monotonic() + CONNECT_SECONDS
+            while True:
+                self._server.ask("publish", **what, seconds=1.0, limit=1)
+                if self._client.ask("count", expected=1, quiet=0.1)["received"]:
+                    break
+                if time.monotonic() > deadline:
+                    raise PeerFailed(f"{self.name}: no sample reaches the subscriber")
+            self._client.ask("count", expected=1_000_000, quiet=QUIET_SECONDS)  # late knocks
+            published = self._server.ask("publish", **what, seconds=effort.seconds, limit=effort.repeat)
+            told = self._client.ask("count", expected=published, quiet=QUIET_SECONDS)
+        finally:
+            self._client.ask("unsubscribe")
+        if told["wrong"]:
+            raise PeerFailed(f"{self.name}: {told['wrong']} of {told['received']} samples are not what was published")
+        return Sample(published=published, received=told["received"], seconds=told["nanoseconds"] / 1e9)
+
+    def close(self, in_order: bool = True) -> None:
+        """End both processes, and remove what they leave.
+
+        Raises:
+            PeerFailed: ``in_order``, and one of them did not end, or not well.
+        """
+        complaints = [process.end() for process in reversed(self._processes)]
+        self._processes.clear()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        for path in Path("/dev/shm").glob(f"*{self._directory.name}*"):  # what iceoryx2 leaves, most of it if killed
+            path.unlink(missing_ok=True)
+        if in_order and any(complaints):
+            raise PeerFailed(f"{self.name}: " + "; ".join(filter(None, complaints)))
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(in_order=error is None)
+
+
+class _Process:
+    """One process, and the line protocol of ``peer.py`` with it."""
+
+    def __init__(
+        self, entry: Entry, role: str, options: Mapping[str, Any], env: Mapping[str, str], directory: Path
+    ) -> None:
+        self._title = f"{entry.name}, {role}"
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end()
+        # What the caller has set for HEROS of its own is not what is to be measured; nor must the original find us.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HEROS_", "PYTHON"))}
+        try:
+            self._process = subprocess.Popen(
+                [entry.python, HERE / entry.script, role, json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=directory,
+                env=clean | {"PYTHONDONTWRITEBYTECODE": "1"} | dict(env),
+            )
+        except OSError as error:
+            self._errors.close()
+            raise PeerFailed(
+                f"{self._title}: {entry.python} cannot be started ({error.strerror}). `make peers` makes what it needs."
+            ) from None
+        self.pid = self._process.pid
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name=self._title, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(b"")
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Send a request and wait for its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+            line = self._answers.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            self._process.kill()
+            raise PeerFailed(f"{self._title}: no answer to {do!r} within {ANSWER_SECONDS:g} s{self._said()}") from None
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            code = self._process.wait(END_SECONDS)
+            raise PeerFailed(f"{self._title}: ended with exit code {code} at {do!r}{self._said()}")
+        answer = json.loads(line)
+        if "missing" in answer:
+            raise Missing(answer["missing"])
+        if "error" in answer:
+            raise PeerFailed(f"{self._title}: {do!r}: {answer['error']}{self._said()}")
+        return answer["ok"]
+
+    def end(self) -> str:
+        """End it; a complaint if it did not want to, or ended with an error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        complaint = ""
+        try:
+            if (code := self._process.wait(END_SECONDS)) != 0:
+                complaint = f"{self._title}: ended with exit code {code}{self._said()}"
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            complaint = f"{self._title}: did not end within {END_SECONDS:g} s and was killed{self._said()}"
+        self._reader.join(END_SECONDS)
+        self._process.stdout.close()
+        self._errors.close()
+        return complaint
+
+    def _said(self) -> str:
+        """The end of what it has printed."""
+        size = os.fstat(self._errors.fileno()).st_size
+        text = os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
+        return f"\n{text}" if text else ""

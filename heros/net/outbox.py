@@ -101,7 +101,7 @@ class Outbox:
         """Send a frame; its buffers are free afterwards. Without ``may_wait`` it never blocks.
 
         Raises:
-            EncodeError, OutOfSharedMemory: it is too large.
+            EncodeError: it is too large.
         """
         if not buffers and len(header) <= BATCH_BYTES:
             self._send_small(entry(frame, header), may_wait)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
-from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
+from heros.exceptions import DecodeError, EncodeError
 
 __all__ = [
     "BATCH_BYTES",
@@ -125,8 +125,7 @@ class Body:
     """The body of one frame, to be sent. It refers to the caller's buffers.
 
     Raises:
-        EncodeError: too many buffers.
-        OutOfSharedMemory: too many bytes.
+        EncodeError: too many buffers, or too many bytes.
     """
 
     __slots__ = ("_parts", "nbytes")
@@ -143,7 +142,7 @@ class Body:
             self._parts = [bytes(_padding(len(header), len(views))), header, lengths, *views]
             self.nbytes = sum(map(len, self._parts))
             if self.nbytes > limits.NET_FRAME_BYTES:
-                raise OutOfSharedMemory(  # what the contract has for "no room": the caller is told
+                raise EncodeError(
                     f"a message of {self.nbytes} bytes; the network carries at most {limits.NET_FRAME_BYTES} in one. "
                     "Send it in parts."
                 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heros import limits, wire
-from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
+from heros.exceptions import DecodeError, EncodeError
 from heros.net import packets
 from heros.net.packets import HEAD, PIECE_BYTES, WHOLE_BYTES, Body, Kind, entry, head, parse, split_body, split_entries
 
@@ -87,7 +87,7 @@ def test_a_large_body_is_cut_into_pieces(nbytes: int) -> None:
 
 def test_what_is_too_large_is_refused_at_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "NET_FRAME_BYTES", 100)
-    with pytest.raises(OutOfSharedMemory, match="Send it in parts"):
+    with pytest.raises(EncodeError, match="Send it in parts"):
         Body(b"", [bytes(200)])
     with pytest.raises(EncodeError, match=re.escape(str(limits.MAX_BUFFERS))):
         Body(b"", [b""] * (limits.MAX_BUFFERS + 1))

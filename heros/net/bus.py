@@ -1,4 +1,7 @@
-"""The only module that talks to zenoh: what the rest of this package needs of a session, in its own words.
+"""One zenoh session, and what the rest of this package needs of it, in its own words.
+
+Beside this module only ``engine`` (the library), ``config`` (a session's configuration) and ``qos`` (its constants)
+touch zenoh.
 
 Rules
     - zenoh is imported by :meth:`Bus.open`, which takes a quarter of a second and runs on a thread of its own.
@@ -237,7 +240,6 @@ class Bus:
         timeout: float,
         on_reply: OnReply,
         on_done: Callable[[], None],
-        remote: bool = False,
     ) -> None:
         """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``."""
         z = self._zenoh

@@ -50,16 +50,16 @@ __all__ = [
     "Kind",
     "Packet",
     "ReceivedFrame",
-    "entry",
+    "framed",
     "head",
     "parse",
     "split_body",
-    "split_entries",
+    "split_frames",
 ]
 
 HEAD: Final = struct.Struct("<BBHIQQQ")
 _LENGTH: Final = struct.Struct("<Q")
-_ENTRY: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
+_FRAMED: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
 
 SERVER: Final = 0
 CLIENT: Final = 1
@@ -222,22 +222,22 @@ def _padding(header_length: int, buffer_count: int) -> int:
     return -(header_length + buffer_count * _LENGTH.size) % ALIGNMENT if buffer_count else 0
 
 
-def entry(frame: bytes, body: bytes) -> bytes:
+def framed(frame: bytes, body: bytes) -> bytes:
     """One frame as it stands in a FRAMES packet."""
     return b"".join([_LENGTH.pack(len(body)), frame, body, bytes(-len(body) % ALIGNMENT)])
 
 
-def split_entries(data: bytes) -> list[ReceivedFrame]:
+def split_frames(data: bytes) -> list[ReceivedFrame]:
     """The frames of a FRAMES packet. Raises ``DecodeError`` when any of them is malformed."""
     view = memoryview(data)
     end = len(view)
     position = HEAD.size
     frames = []
     while position < end:
-        start = position + _ENTRY.size
+        start = position + _FRAMED.size
         if start > end:
             raise DecodeError(f"a packet of {end} bytes ends within the fixed header of a frame")
-        length, *numbers = _ENTRY.unpack_from(view, position)
+        length, *numbers = _FRAMED.unpack_from(view, position)
         if length > end - start:
             raise DecodeError(f"a packet of {end} bytes declares a frame of {length} bytes at {start}")
         fields: wire.Fields = tuple(numbers)  # the nine of wire.FRAME

@@ -111,7 +111,7 @@ NET_SETTLE_SECONDS = 1.0
 NET_LINKS_PER_PEER = 16
 """Channels one client node may hold open; it needs one."""
 
-NET_MESSAGE_BYTES = 16 * MIB
+NET_DIRECTORY_BYTES = 16 * MIB
 """Bytes of one discovery answer: 10,000 HEROs with rich metadata."""
 
 # -- processes and threads ------------------------------------------------------------------------------------

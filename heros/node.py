@@ -44,7 +44,7 @@ from heros.wire import Fault, Kind, NodeMember
 from heros.workers import Workers
 
 if TYPE_CHECKING:
-    from heros.net.session import NetNode
+    from heros.net.session import Network
     from heros.shm.server import ShmServer
 
 __all__ = ["Node", "current", "existing", "shutdown"]
@@ -67,7 +67,7 @@ class Node:
         self._lock = threading.RLock()
         self._registry: Registry | None = None
         self._server: ShmServer | None = None
-        self._networks: dict[str, NetNode] = {}
+        self._networks: dict[str, Network] = {}
         self._channels: dict[tuple[str, str, str], tuple[Channel, Inbox]] = {}
         self._connecting: dict[tuple[str, str, str], threading.Lock] = {}
         self._told: set[str] = set()
@@ -85,15 +85,15 @@ class Node:
                 self._registry = Registry(runtime_directory(), self.node_id, self.workers)
             return self._registry
 
-    def network(self, realm: str) -> NetNode:
+    def network(self, realm: str) -> Network:
         """This node's presence in a realm's network; opening it goes on in the background."""
         with self._lock:
             self._check_open()
             network = self._networks.get(realm)
             if network is None:
-                from heros.net.session import NetNode
+                from heros.net.session import Network
 
-                network = self._networks[realm] = NetNode(realm, self.peer, self.workers, self.dispatcher)
+                network = self._networks[realm] = Network(realm, self.peer, self.workers, self.dispatcher)
                 for exported in self.dispatcher.exported():
                     if exported.entry.realm == realm:
                         network.announce(exported.entry)

@@ -25,7 +25,7 @@ from heros.net.config import session_config
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Publisher", "in_callback"]
+__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
 
 log = logging.getLogger("heros.net")
 
@@ -60,7 +60,7 @@ def in_callback() -> bool:
     return threading.get_ident() in _inside
 
 
-class Publisher:
+class Sender:
     """Sends to one key expression, in order and without loss while the peer is connected; blocks when it is slow."""
 
     def __init__(self, publisher: Any, error: type[Exception]) -> None:
@@ -132,7 +132,7 @@ class Bus:
 
     # -- declaring --------------------------------------------------------------------------------------------
 
-    def publisher(self, key: str, urgent: bool) -> Publisher:
+    def sender(self, key: str, urgent: bool) -> Sender:
         """``urgent`` samples have a queue of their own, and do not wait behind the others."""
         z = self._zenoh
         declared = self._declare(
@@ -142,7 +142,7 @@ class Bus:
             priority=z.Priority.DATA_HIGH if urgent else z.Priority.DATA,
             express=True,
         )
-        return self._keep(Publisher(declared, z.ZError))
+        return self._keep(Sender(declared, z.ZError))
 
     def subscribe(self, key: str, on_sample: OnSample) -> Declared:
         def callback(sample: zenoh.Sample) -> None:

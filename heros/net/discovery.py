@@ -93,8 +93,8 @@ def change_to_json(version: int, added: Entry | None, removed: Entry | None) -> 
 
 def _parse(data: bytes) -> dict[str, Any]:
     """The fields of a directory or a change, of which ``version`` is checked. Raises ``DecodeError``."""
-    if len(data) > limits.NET_MESSAGE_BYTES:
-        raise DecodeError(f"a directory of {len(data)} bytes; the limit is {limits.NET_MESSAGE_BYTES}")
+    if len(data) > limits.NET_DIRECTORY_BYTES:
+        raise DecodeError(f"a directory of {len(data)} bytes; the limit is {limits.NET_DIRECTORY_BYTES}")
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -151,7 +151,7 @@ class Finder:
 
         def on_reply(key: str, data: bytes) -> None:
             try:
-                entry = checked_entry(Entry.from_json(data[: limits.NET_MESSAGE_BYTES]), self._realm, None)
+                entry = checked_entry(Entry.from_json(data[: limits.NET_DIRECTORY_BYTES]), self._realm, None)
             except DecodeError as error:
                 log.warning("An answer to a discovery is ignored: %s", error)
                 return

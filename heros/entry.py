@@ -6,14 +6,14 @@ Entries come from files and from the network, so they are checked here, once, wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from heros.exceptions import DecodeError
 from heros.limits import MAX_NAME_LENGTH
 
-__all__ = ["Entry", "check_name"]
+__all__ = ["Entry", "OnEntry", "check_name"]
 
 _FORBIDDEN = "/*$#?"
 
@@ -92,6 +92,10 @@ class Entry:
         if not (entry.instance.isalnum() and entry.node_id.isalnum()):  # they become parts of paths and keys
             raise DecodeError(f"not an entry of the registry: ids {entry.instance!r} and {entry.node_id!r}")
         return entry
+
+
+OnEntry: TypeAlias = Callable[[Entry], object]
+"""Called with the entry of a HERO that has come or gone."""
 
 
 def _text(value: object) -> str:

@@ -20,7 +20,7 @@ GIB = 1024 * MIB
 MAX_NAME_LENGTH = 200
 """Characters in a HERO's or a realm's name: percent-encoded it must fit into a file name (255 bytes)."""
 
-MAX_RECORD_BYTES = MIB
+MAX_ENTRY_BYTES = MIB
 """What the host's registry holds of one HERO: descriptor and metadata, a few KiB as a rule. It is read whole."""
 
 MAX_DEPTH = 64

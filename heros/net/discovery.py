@@ -20,14 +20,14 @@ from functools import partial
 from typing import Any, Final
 
 from heros import limits
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus, Declared
 from heros.transport import Task
 from heros.workers import Strand, Workers
 
-__all__ = ["Directory", "Discovery", "Finder"]
+__all__ = ["OUR_QUERY", "Directory", "Discovery", "Finder", "change_to_json", "checked_entry"]
 
 log = logging.getLogger("heros.net")
 
@@ -37,8 +37,6 @@ OUR_QUERY: Final = b"heros2"
 LOOK_SECONDS: Final = 0.25
 REFETCH_SECONDS: Final = 1.0
 FETCH_SECONDS: Final = 5.0
-
-OnEntry = Callable[[Entry], object]
 
 
 class Directory:

@@ -28,12 +28,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from heros import limits, wire
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus
 from heros.net.channel import NetChannel
-from heros.net.discovery import OUR_QUERY, Discovery, Finder, OnEntry
+from heros.net.discovery import OUR_QUERY, Discovery, Finder
 from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
 from heros.net.link import NetLink

@@ -25,7 +25,6 @@ import secrets
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -59,7 +58,7 @@ class Node:
     """See the module. Thread-safe."""
 
     def __init__(self) -> None:
-        self.node_id = uuid.UUID(bytes=secrets.token_bytes(16)).hex
+        self.node_id = secrets.token_hex(16)
         self.peer = Peer(self.node_id, os.getpid(), socket.gethostname())
         self.workers = Workers()
         self.dispatcher = Dispatcher(self.node_id, self.workers)
@@ -73,6 +72,7 @@ class Node:
         self._told: set[str] = set()
         self._closed = False
         self._exiting = False
+        self._inherited = False
 
     # -- what there is ----------------------------------------------------------------------------------------
 
@@ -118,7 +118,14 @@ class Node:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise HEROSError("this process's HEROS node is closed; the interpreter is shutting down")
+            raise HEROSError(self._why_closed())
+
+    def _why_closed(self) -> str:
+        if self._inherited:
+            return "it stayed with the parent process, which this one was forked from: make a new one here"
+        if self._exiting:
+            return "this process's node is closed: the interpreter is shutting down"
+        return "it belongs to a node that this process has shut down: make a new one"
 
     # -- offering ---------------------------------------------------------------------------------------------
 
@@ -341,7 +348,7 @@ class Node:
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited, without a word to anybody."""
-        self._closed = True
+        self._closed = self._inherited = True
         heros.shm.reset_after_fork()
         for network in self._networks.values():
             network.abandon()

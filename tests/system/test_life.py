@@ -289,6 +289,35 @@ def test_a_forked_child_leaves_the_parents_heros_alone():
         assert RemoteHERO("parents").add(1, 2) == 3
 
 
+FORK = """
+import os, heros
+from heros import node
+class Hero(heros.LocalHERO):
+    pass
+def complaint(of):
+    try:
+        of.registry
+    except heros.exceptions.HEROSError as error:
+        return str(error)
+hero = Hero("parents")
+child = os.fork()
+if child == 0:
+    os._exit(0 if "stayed with the parent process" in complaint(hero._node) else 1)
+assert os.waitpid(child, 0)[1] == 0
+node.shutdown()
+assert "shut down: make a new one" in complaint(hero._node), complaint(hero._node)
+with Hero("parents") as hero:
+    print("READY", flush=True)
+"""
+
+
+@linux
+def test_what_is_left_of_a_closed_node_says_why():
+    with Child(FORK) as child:
+        child.ready()
+        assert child.end() == 0
+
+
 @linux
 def test_a_killed_server_with_a_forked_child_is_gone_all_the_same():
     program = """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from heros import directory
+from heros import directory, limits
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.inspect import local_only
@@ -50,7 +50,7 @@ class HEROObserver(HEROPeer):
         self.known_objects: dict[str, dict[str, Any]] = {}
         # The watch begins first: what goes away while the others are being listed is noted in ``_gone``.
         self._watch = directory.Watch(current(), realm, self._came, self._went)
-        found = directory.entries(current(), realm, timeout=2.0)
+        found = directory.entries(current(), realm, limits.DISCOVERY_SECONDS)
         with self._lock:
             for entry in found:
                 if entry.instance not in self._gone:

@@ -49,6 +49,11 @@ __all__ = ["Network"]
 log = logging.getLogger("heros.net")
 
 CLOSE_SECONDS: Final = 1.0
+"""How long ``close`` waits for a session that is still being opened: the process may be about to end."""
+
+MAX_COMPLAINTS: Final = 1000
+"""Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
+
 _FRAMES: Final = int(Kind.FRAMES)
 
 
@@ -261,7 +266,7 @@ class Network:
             else:
                 self._on_stray(sender, packet)
         except DecodeError as error:
-            if sender not in self._complained and len(self._complained) < limits.MAX_ITEMS:
+            if sender not in self._complained and len(self._complained) < MAX_COMPLAINTS:
                 self._complained.add(sender)
                 log.warning("Node %s sends malformed packets, which are dropped: %s", sender, error)
 

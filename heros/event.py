@@ -26,11 +26,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeGuard, cast, overload
+from typing import Any, TypedDict, TypeGuard, cast, overload
 
 from heros import limits
+from heros.binding import Binding
+from heros.bound import Bound
 from heros.buffers import settle_buffer
 from heros.codec import Encoded, MemberReference, Reference
+from heros.dispatch import Dispatcher
 from heros.exceptions import HEROUnavailable
 from heros.inspect import (
     event_keep,
@@ -46,11 +49,6 @@ from heros.subscription import Subscription
 from heros.transport import Payload, Reply
 from heros.wire import Op
 from heros.workers import Strand
-
-if TYPE_CHECKING:
-    from heros.binding import Binding
-    from heros.bound import Bound
-    from heros.dispatch import Dispatcher
 
 __all__ = [
     "Callback",
@@ -156,17 +154,6 @@ class Callbacks:
                 callback(value)
             except Exception:
                 log.exception("%s: callback %s failed; it stays connected", endpoint, callback.name)
-
-
-class EventHandler(Protocol):
-    """What both kinds of handlers offer."""
-
-    __name__: str
-
-    def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str: ...
-    def disconnect(self, callback: Callable[..., Any]) -> bool: ...
-    def is_callback(self, func: Callable[..., Any]) -> bool: ...
-    def get_callbacks(self) -> list[CallbackDescription]: ...
 
 
 # -- the owner's side -----------------------------------------------------------------------------------------

@@ -122,10 +122,10 @@ class Node:
 
     def _why_closed(self) -> str:
         if self._inherited:
-            return "it stayed with the parent process, which this one was forked from: make a new one here"
+            return "this HERO stayed with the parent process, which this one was forked from: make a new one here"
         if self._exiting:
             return "this process's node is closed: the interpreter is shutting down"
-        return "it belongs to a node that this process has shut down: make a new one"
+        return "this HERO or proxy belongs to a node that this process has shut down: make a new one"
 
     # -- offering ---------------------------------------------------------------------------------------------
 

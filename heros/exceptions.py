@@ -1,9 +1,9 @@
 """The exceptions of heros, in one tree.
 
-Foreign errors (zenoh, msgpack, the operating system) are translated where they enter the package, so a program needs to
-know only the names below. Most of them are also the builtin a Python programmer would expect: ``except NameError``,
-``except TimeoutError`` and ``except ConnectionError`` work. An argument that makes no sense is a plain ``ValueError`` or
-``TypeError``, as everywhere in Python.
+Foreign errors (zenoh, msgpack, the operating system) are translated where they enter the package, so a program needs
+to know only the names below. Most of them are also the builtin a Python programmer would expect: ``except NameError``,
+``except TimeoutError`` and ``except ConnectionError`` work. An argument that makes no sense is a plain ``ValueError``
+or ``TypeError``, as everywhere in Python.
 
 ::
 

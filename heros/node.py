@@ -51,7 +51,10 @@ __all__ = ["Node", "current", "existing", "shutdown"]
 log = logging.getLogger("heros.node")
 
 WAIT_SECONDS: Final = (0.01, 0.2)
+"""Shortest and longest pause between two looks for a HERO that is waited for: soon found, and cheap for long."""
+
 EXCLUSIVE_SECONDS: Final = 1.0
+"""How long ``exclusive`` asks the network for another HERO of the name: on a quiet network all answer in less."""
 
 
 class Node:

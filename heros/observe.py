@@ -24,6 +24,7 @@ __all__ = ["EventObserver", "HEROObserver"]
 log = logging.getLogger("heros.observe")
 
 RETRY_SECONDS: Final = 1.0
+"""Until a HERO that is there, but could not be reached, is tried again: it may be starting, or stopped for long."""
 
 
 class HEROObserver(HEROPeer):

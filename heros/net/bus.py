@@ -32,6 +32,8 @@ log = logging.getLogger("heros.net")
 _T = TypeVar("_T")
 
 CLOSE_SECONDS: Final = 1.0
+"""How long zenoh may take to close a session: a program must be able to end in less than two seconds."""
+
 _DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 
 OnSample: TypeAlias = Callable[[str, bytes, "bytes | None"], None]

@@ -35,8 +35,13 @@ OUR_QUERY: Final = b"heros2"
 """Payload of our discovery queries. Those of protocol 1.0 have none; they are not answered here."""
 
 LOOK_SECONDS: Final = 0.25
-REFETCH_SECONDS: Final = 1.0
+"""How often it is looked whether anybody is connected by now: zenoh does not tell."""
+
 FETCH_SECONDS: Final = 5.0
+"""How long the answer with a node's directory is waited for; it comes in milliseconds, unless the node is stopped."""
+
+REFETCH_SECONDS: Final = 1.0
+"""After which a directory that did not come is asked for again, so that a stopped node costs next to nothing."""
 
 
 class Directory:

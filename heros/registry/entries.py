@@ -58,6 +58,7 @@ LONGEST: Final = 200
 """Characters of an encoded name that are kept before the hash; a file name can have 255."""
 
 MAX_COMPLAINTS: Final = 1000
+"""Files that are logged as no entries, each once; bounds what a folder full of them costs."""
 
 _OPEN_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _OPEN_FILE: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not block

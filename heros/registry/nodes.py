@@ -32,10 +32,13 @@ from typing import Final
 from heros.exceptions import HEROSError
 from heros.registry import locks
 
-__all__ = ["Nodes"]
+__all__ = ["ATTEMPTS", "LOCK_SECONDS", "Nodes"]
 
 ATTEMPTS: Final = 100
+"""How often what somebody else undid at the same moment is tried again; twice in a row is rare already."""
+
 LOCK_SECONDS: Final = 5.0
+"""How long others may hold a lock which they need for less than a millisecond; only a stopped process takes longer."""
 
 _SUFFIXES: Final = (".lock", ".sock", ".new")
 _NOT_A_LOCK_FILE: Final = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOTDIR, errno.EINVAL})

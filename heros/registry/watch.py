@@ -40,6 +40,7 @@ __all__ = ["Watcher"]
 log = logging.getLogger("heros.registry")
 
 POLL_SECONDS: Final = 1.0
+"""Between two looks at what the kernel does not tell of: soon enough for people, and nothing for the CPU."""
 
 
 class _Watch:

@@ -32,6 +32,7 @@ __all__ = ["AVAILABLE", "FramePool", "empty"]
 
 _SHORTEST_NAP = 50e-6
 _LONGEST_NAP = 2e-3
+"""Pauses of ``acquire`` between two looks for a free frame: short for a fast camera, and no load when it takes long."""
 
 _Shape = SupportsIndex | Sequence[SupportsIndex]
 

@@ -5,6 +5,15 @@ HEROs that share a name is one key, and the end of one of them would not show. S
 each node that is alive, once, and then applies the numbered changes that the node publishes; a number that is missing
 makes it fetch the directory again. When the node's token goes, so do its HEROs.
 
+What is sent
+    - A query carries the payload ``heros2``; one without it is of protocol 1.0, and gets no answer from here. The
+      answers are JSON in UTF-8, with the encoding ``application/json``.
+    - ``_discover`` answers with the entry of the HERO (``entry``).
+    - ``directory`` answers with ``{"version": n, "entries": [entry, ...]}``: all HEROs of the node after its change
+      number n, in any order. The number is 0 before the first.
+    - ``changes`` carries ``{"version": n, "added": true or false, "entry": entry}``: change number n added that HERO to
+      the directory, or removed it.
+
 Everything that changes the tables of a watcher, and every call of a watcher, runs on one strand, in order.
 """
 

@@ -16,13 +16,14 @@ offset  format  name      meaning
 24      Q       total     BEGIN: bytes of the whole body
 ======  ======  ========  ========================================================================================
 
-HELLO, WELCOME, REFUSED and BYE are the head and a JSON text. FRAMES is the head and, for each frame, a Q with the
-length of its body, its ``wire.FRAME``, its body, and zeros up to a multiple of 16. The head of BEGIN and MORE is the
-sample's attachment, in BEGIN followed by the ``wire.FRAME``; the payload is nothing but the piece of the body, so
-that one event sample can be sent to many subscribers without being copied for each.
+HELLO and WELCOME are the head and a JSON text (``greeting``); REFUSED and BYE are the head and the reason, for people,
+in UTF-8. PING and PONG are the head alone. FRAMES is the head and, for each frame, a Q with the length of its body,
+its ``wire.FRAME``, its body, and zeros up to a multiple of 16. The head of BEGIN and MORE is the sample's attachment,
+in BEGIN followed by the ``wire.FRAME``; the payload is nothing but the piece of the body, so that one event sample
+can be sent to many subscribers without being copied for each.
 
 A body is zeros, the msgpack header, a Q for each buffer's length, the buffers. There are as many zeros as put the
-first buffer at a multiple of 16: arrays arrive aligned.
+first buffer at a multiple of 16: arrays arrive aligned. Without buffers a body is the msgpack header and nothing else.
 """
 
 from __future__ import annotations
@@ -80,12 +81,17 @@ class Kind(IntEnum):
     HELLO = 1
     """Client to server, with who it is; repeated until answered. The first one makes the link."""
     WELCOME = 2
+    """Server to client: the link is there."""
     REFUSED = 3
+    """Server to client: there is no link, and why."""
     BYE = 4
     """The other end has closed the channel, or does not know it."""
     FRAMES = 16
+    """Any number of small frames."""
     BEGIN = 17
+    """The first piece of a large frame."""
     MORE = 18
+    """The next piece of the large frame that was begun last; no other packet of its stream comes in between."""
     PING = 19
     """Asks for a PONG. Both are part of the stream, so that the loss of what was sent before them is noticed."""
     PONG = 20

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
-from heros.capabilities import AttributeCapability, Capability, EventCapability, collect
+from heros.capabilities import AttributeCapability, Capability, EventCapability
 from heros.codec import HeroReference, MemberReference, Reference
 from heros.dispatch import Concurrency, Exported, Gate, Member
 from heros.entry import Entry, check_name
 from heros.event import CallbackDescription, LocalEventHandler
 from heros.exceptions import HEROSError
 from heros.inspect import force_remote, local_only
+from heros.introspection import collect
 from heros.metadata import Metadata
 from heros.node import Node, current
 from heros.peer import HEROPeer

@@ -197,6 +197,12 @@ def test_a_duplicate_name_is_reported_loudly(caplog):
     assert str(os.getpid()) in record.message
 
 
+def test_arguments_behind_the_name_are_ignored_and_logged(caplog):
+    with LocalHERO("lamp", "lab") as hero:
+        assert hero._realm == "heros"
+    assert "give realm by name" in caplog.text
+
+
 def test_exclusive_refuses_to_be_the_second():
     with LocalHERO("single"):
         with pytest.raises(NameInUse, match="single"):

@@ -93,14 +93,16 @@ class HEROObserver(HEROPeer):
                 log.exception("A callback of a HEROObserver failed for HERO %s; it stays registered", name)
 
     def register_object_added_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that appears from now on."""
-        if func not in self._added:
-            self._added.append(func)
+        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe."""
+        with self._lock:
+            if func not in self._added:
+                self._added.append(func)
 
     def register_object_removed_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that disappears."""
-        if func not in self._removed:
-            self._removed.append(func)
+        """Have ``func`` called with the name of each HERO that disappears. Thread-safe."""
+        with self._lock:
+            if func not in self._removed:
+                self._removed.append(func)
 
     def get_object(self, object_name: str) -> RemoteHERO:
         """A proxy of a known HERO.
@@ -212,24 +214,29 @@ class EventObserver(HEROPeer):
                 )
 
     def register_callback(self, func: Callable[[str, Any], object]) -> str | bool:
-        """Have ``func`` called with every value. Returns its uid, or False if it was registered already."""
-        if func in self._event_callbacks.values():
-            return False
-        uid = str(uuid.uuid4())
-        self._event_callbacks[uid] = func
-        return uid
+        """Have ``func`` called with every value. Returns its uid, or False if it was registered already.
+
+        Thread-safe."""
+        with self._lock:
+            if func in self._event_callbacks.values():
+                return False
+            uid = str(uuid.uuid4())
+            self._event_callbacks[uid] = func
+            return uid
 
     def remove_callback(self, func: Callable[[str, Any], object]) -> bool:
-        """Undo ``register_callback``; returns whether it was registered."""
-        for uid, callback in tuple(self._event_callbacks.items()):
-            if callback == func:
-                return self.remove_callback_uid(uid)
-        return False
+        """Undo ``register_callback``; returns whether it was registered. Thread-safe."""
+        with self._lock:
+            found = [uid for uid, callback in self._event_callbacks.items() if callback == func]
+            for uid in found:
+                del self._event_callbacks[uid]
+            return bool(found)
 
     def remove_callback_uid(self, uid: str) -> bool:
-        """Undo ``register_callback`` by its uid. Raises ``KeyError`` for an unknown one."""
-        del self._event_callbacks[uid]
-        return True
+        """Undo ``register_callback`` by its uid. Raises ``KeyError`` for an unknown one. Thread-safe."""
+        with self._lock:
+            del self._event_callbacks[uid]
+            return True
 
     @local_only
     def _destroy_hero(self) -> None:

@@ -1,7 +1,8 @@
 # The whole vocabulary: make demo | test | check | peers | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
-# and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
+# and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the
+# interpreter, VENV=... the environment's directory, ARGS=... passes arguments on.
 
 VENV ?= .venv
 ARGS ?=
@@ -39,7 +40,7 @@ docs: $(VENV)/.installed-docs
 venv: $(VENV)/.installed-dev
 
 clean:
-	rm -rf .venv .venv-original build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" .venv-original build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the environment: installed anew only when pyproject.toml has changed -------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from heros import select
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.node import Node
 from heros.workers import Strand
 
@@ -47,9 +47,7 @@ class Watch:
         added, removed: called with the entry of a HERO.
     """
 
-    def __init__(
-        self, node: Node, realm: str, added: Callable[[Entry], object], removed: Callable[[Entry], object]
-    ) -> None:
+    def __init__(self, node: Node, realm: str, added: OnEntry, removed: OnEntry) -> None:
         self._added = added
         self._removed = removed
         self._lock = threading.Lock()
@@ -89,7 +87,7 @@ class Watch:
                 del self._seen[entry.instance]
                 self._strand.post(partial(self._tell, self._removed, entry), self._workers)
 
-    def _tell(self, callback: Callable[[Entry], object], entry: Entry) -> None:
+    def _tell(self, callback: OnEntry, entry: Entry) -> None:
         if self._closed:
             return
         try:

@@ -1,19 +1,38 @@
 """What is known of a HERO before anyone talks to it: one entry in the registry, one answer to a discovery.
 
-Entries come from files and from the network, so they are checked here, once, when they are made.
+It is stored and sent as a JSON object in UTF-8:
+
+==============  =================  ================================================================================
+field           type               meaning
+==============  =================  ================================================================================
+realm           string             its realm
+name            string             its name, unique in the realm (two of one name are an error that is reported)
+instance        string             letters and digits; tells two HEROs of one name apart
+node_id         string             letters and digits; the node that it belongs to
+pid             int                of the process, for messages
+host            string             name of the computer, for messages
+class_name      string             name of its class
+implements      list of strings    names of the interfaces that it implements
+tags            list of strings    on the network also ``_zid:`` and the id of the node's Zenoh session
+extra_metadata  object of strings  free texts
+address         string             path of the node's unix socket; empty when only the network reaches it
+==============  =================  ================================================================================
+
+The first four are needed; the others may be missing, and unknown ones are ignored. Entries come from files and from the
+network, so they are checked here, once, when they are made.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from heros.exceptions import DecodeError
 from heros.limits import MAX_NAME_LENGTH
 
-__all__ = ["Entry", "check_name"]
+__all__ = ["Entry", "OnEntry", "check_name"]
 
 _FORBIDDEN = "/*$#?"
 
@@ -92,6 +111,10 @@ class Entry:
         if not (entry.instance.isalnum() and entry.node_id.isalnum()):  # they become parts of paths and keys
             raise DecodeError(f"not an entry of the registry: ids {entry.instance!r} and {entry.node_id!r}")
         return entry
+
+
+OnEntry: TypeAlias = Callable[[Entry], object]
+"""Called with the entry of a HERO that has come or gone."""
 
 
 def _text(value: object) -> str:

@@ -20,41 +20,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeGuard, cast, overload
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, cast, overload
 
-from heros import limits
-from heros.buffers import settle_buffer
-from heros.codec import Encoded, MemberReference, Reference
+from heros.binding import Binding
+from heros.bound import Bound
+from heros.callbacks import Callback, CallbackDescription, Callbacks, RemoteCallback, is_remote_method
+from heros.codec import MemberReference, Reference
+from heros.dispatch import Dispatcher
 from heros.exceptions import HEROUnavailable
-from heros.inspect import (
-    event_keep,
-    is_hero_method,
-    is_reliable,
-    mark_event_keep,
-    mark_hero_event,
-    mark_reliable,
-)
+from heros.inspect import event_keep, is_reliable, mark_event_keep, mark_hero_event, mark_reliable
 from heros.publisher import Publisher
 from heros.references import lower
 from heros.subscription import Subscription
-from heros.transport import Payload, Reply
-from heros.wire import Op
-from heros.workers import Strand
-
-if TYPE_CHECKING:
-    from heros.binding import Binding
-    from heros.bound import Bound
-    from heros.dispatch import Dispatcher
+from heros.transport import Payload
 
 __all__ = [
     "Callback",
-    "CallbackDescription",
     "EventDescriptor",
     "LocalEventHandler",
     "RemoteEventHandler",
@@ -62,171 +48,7 @@ __all__ = [
     "reliable",
 ]
 
-log = logging.getLogger("heros.event")
-
-
-class CallbackDescription(TypedDict):
-    """What ``get_callbacks`` tells of one callback."""
-
-    name: str
-    origin: str | None
-    is_remote_hero: bool
-    func: Any
-    context: str
-
-
-_Bound = (MethodType, BuiltinMethodType, MethodWrapperType)
-"""Made anew whenever a method is looked up; two of one method of one object are equal."""
-
-
-def _is_remote_method(func: object) -> TypeGuard[Any]:
-    """Whether it is a method of a RemoteHERO itself. What wraps one is called like any other callable."""
-    return is_hero_method(func) and hasattr(func, "binding")
-
-
-class Callback:
-    """One connected callback. Two of the same callable are equal: of the same object; for a method, of the same method
-    of the same object, and of a RemoteHERO that is: of the same realm, HERO and method.
-
-    Attributes:
-        name: for people: ``"<HERO>.<method>"`` for a method of a RemoteHERO, else the ``repr`` of the callable.
-        origin: who connected it, free text, or None.
-        is_remote_hero: whether it is a method of a RemoteHERO.
-        func: the callable.
-    """
-
-    def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
-        if not callable(func):
-            raise TypeError(f"a callback must be callable; {func!r} is not")
-        self.func = func
-        self.origin = origin
-        self.is_remote_hero = _is_remote_method(func)
-        self.name = f"{func.__self__._name}.{func.__name__}" if _is_remote_method(func) else repr(func)
-        # Not the callable's own equality: two objects that compare equal are two callbacks.
-        self._identity: object = func if self.is_remote_hero or isinstance(func, _Bound) else id(func)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Callback) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.func(*args, **kwargs)
-
-    def describe(self, context: str) -> CallbackDescription:
-        return {
-            "name": self.name,
-            "origin": self.origin,
-            "is_remote_hero": self.is_remote_hero,
-            "func": self.func,
-            "context": context,
-        }
-
-
-class Callbacks:
-    """The callbacks of one event, in the order in which they were connected. Thread-safe; iterating is a snapshot."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._callbacks: tuple[Callback, ...] = ()
-
-    def __iter__(self) -> Iterator[Callback]:
-        return iter(self._callbacks)
-
-    def __bool__(self) -> bool:
-        return bool(self._callbacks)
-
-    def add(self, callback: Callback) -> None:
-        """Add it, in place of an equal one."""
-        with self._lock:
-            others = tuple(each for each in self._callbacks if each != callback)
-            self._callbacks = (*others, callback)
-
-    def remove(self, callback: Callback) -> Callback | None:
-        """Remove the one that equals it and return that, None if there is none."""
-        with self._lock:
-            found = next((each for each in self._callbacks if each == callback), None)
-            self._callbacks = tuple(each for each in self._callbacks if each != callback)
-            return found
-
-    def call(self, endpoint: str, value: object) -> None:
-        for callback in self._callbacks:
-            try:
-                callback(value)
-            except Exception:
-                log.exception("%s: callback %s failed; it stays connected", endpoint, callback.name)
-
-
-class EventHandler(Protocol):
-    """What both kinds of handlers offer."""
-
-    __name__: str
-
-    def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str: ...
-    def disconnect(self, callback: Callable[..., Any]) -> bool: ...
-    def is_callback(self, func: Callable[..., Any]) -> bool: ...
-    def get_callbacks(self) -> list[CallbackDescription]: ...
-
-
 # -- the owner's side -----------------------------------------------------------------------------------------
-
-
-class RemoteCallback(Callback):
-    """A method of a RemoteHERO that is connected to an event of this process.
-
-    It is called without holding up the publisher: a call is sent as soon as the value is there, by a worker, and its
-    reply is only looked at for an error. At most ``limits.CALLBACK_QUEUE`` calls are under way; beyond, samples are
-    dropped for this callback, and counted. When its HERO is created anew, the calls go to the new one.
-    """
-
-    def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
-        super().__init__(func, origin)
-        self._binding: Binding = cast("Any", func).binding
-        self._member: str = func.__name__
-        self._strand = Strand()
-        self._lock = threading.Lock()
-        self._under_way = 0
-        self.dropped = 0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        with self._lock:
-            if self._under_way >= limits.CALLBACK_QUEUE:
-                self.dropped += 1
-                if self.dropped & (self.dropped - 1) == 0:  # at 1, 2, 4, 8, ...
-                    log.warning(
-                        "callback %s is too slow for its event: %d samples dropped so far", self.name, self.dropped
-                    )
-                return
-            self._under_way += 1
-        try:
-            header, buffers = self._binding.encode_arguments(self._member, args, kwargs)
-            message = header, [settle_buffer(buffer) for buffer in buffers]
-            send = functools.partial(self._send, message)
-            self._strand.post(send, self._binding.node.workers)
-        except BaseException:
-            self._done()
-            raise
-
-    def _send(self, message: Encoded) -> None:
-        try:
-            self._binding.send(Op.CALL, self._member, message, self._replied)
-        except Exception as error:
-            self._done()
-            log.error("callback %s could not be called: %s", self.name, error)
-
-    def _replied(self, reply: Reply | BaseException) -> None:
-        self._done()
-        try:
-            if isinstance(reply, BaseException):
-                raise reply
-            self._binding.node.result(reply, self._binding.endpoint(self._member))
-        except Exception as error:
-            log.error("callback %s failed; it stays connected: %s", self.name, error)
-
-    def _done(self) -> None:
-        with self._lock:
-            self._under_way -= 1
 
 
 class LocalEventHandler:
@@ -272,19 +94,30 @@ class LocalEventHandler:
         return result
 
     def connect(self, callback: Callable[..., Any], origin: str | None = None) -> str:
-        """Have ``callback`` called with every value, and return its name. ``origin`` is a note on who asked for it."""
-        connected = RemoteCallback(callback, origin) if _is_remote_method(callback) else Callback(callback, origin)
+        """Have ``callback`` called with every value, and return its name. ``origin`` is a note on who asked for it.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        connected = RemoteCallback(callback, origin) if is_remote_method(callback) else Callback(callback, origin)
         self.callbacks.add(connected)
         return connected.name
 
     def disconnect(self, callback: Callable[..., Any]) -> bool:
-        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself."""
+        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself.
+
+        Raises:
+            TypeError: it is not callable.
+        """
         return self.callbacks.remove(Callback(callback)) is not None
 
     def is_callback(self, func: Callable[..., Any]) -> bool:
+        """Whether ``func`` is connected. Raises ``TypeError`` if it is not callable."""
         return Callback(func) in self.callbacks
 
     def get_callbacks(self) -> list[CallbackDescription]:
+        """What is connected here, in the order of connecting, as maps of ``name``, ``origin``, ``is_remote_hero``,
+        ``func`` and ``context`` (``"LocalHERO"``)."""
         return [callback.describe("LocalHERO") for callback in self.callbacks]
 
 
@@ -331,6 +164,10 @@ def event(
     Args:
         reliable: the publisher waits for slow subscribers instead of dropping samples (see :func:`reliable`).
         keep: this many of the last values are sent first to a subscriber that comes later.
+
+    Raises:
+        TypeError: what it decorates is no method.
+        ValueError: ``keep`` is negative.
     """
     if func is None:
         return functools.partial(_make_event, reliable=reliable, keep=keep)
@@ -408,8 +245,11 @@ class RemoteEventHandler:
         Raises:
             HEROUnavailable: the HERO is gone.
             AttributeError: it was restarted and has no such event any more.
+            PeerLost: its process died meanwhile.
+            CallTimeout: it did not answer within the proxy's time-out.
+            TypeError: the callback is not callable.
         """
-        if _is_remote_method(callback):
+        if is_remote_method(callback):
             name: str = self.instance._connect_local_hero_callback(
                 event=self, remote_hero_method=callback, origin=origin or self.instance._name
             )
@@ -445,8 +285,14 @@ class RemoteEventHandler:
             raise
 
     def disconnect(self, callback: Callable[..., Any]) -> bool:
-        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself."""
-        if _is_remote_method(callback):
+        """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself.
+
+        Raises:
+            HEROUnavailable, PeerLost, CallTimeout: it is a method of a RemoteHERO, and the owner of the event was not
+                reached. For a callable of this process nothing is asked of anybody.
+            TypeError: it is not callable.
+        """
+        if is_remote_method(callback):
             return bool(self.instance._disconnect_local_hero_callback(event=self, remote_hero_method=callback))
         with self._lock:
             found = self.callbacks.remove(Callback(callback)) is not None
@@ -455,10 +301,17 @@ class RemoteEventHandler:
         return found
 
     def is_callback(self, func: Callable[..., Any]) -> bool:
+        """Whether ``func`` is connected through this proxy; what is attached at the owner is in :meth:`get_callbacks`.
+        Raises ``TypeError`` if it is not callable."""
         return Callback(func) in self.callbacks
 
     def get_callbacks(self) -> list[CallbackDescription]:
-        """Callbacks of this proxy (context ``"RemoteHERO"``) and those attached at the owner (``"LocalHERO"``)."""
+        """Callbacks of this proxy (context ``"RemoteHERO"``) and those attached at the owner (``"LocalHERO"``), as maps
+        of ``name``, ``origin``, ``is_remote_hero``, ``func`` and ``context``.
+
+        Raises:
+            HEROUnavailable, PeerLost, CallTimeout: the owner was not reached.
+        """
         here = [callback.describe("RemoteHERO") for callback in self.callbacks]
         return [*here, *self.instance._get_local_hero_callbacks(event=self)]
 

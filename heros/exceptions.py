@@ -1,8 +1,9 @@
-"""Every exception that heros raises, in one tree.
+"""The exceptions of heros, in one tree.
 
-Foreign errors (zenoh, msgpack, the operating system) are translated where they enter the package, so a
-program needs to know only the names below. Each of them is also the builtin a Python programmer would expect:
-``except NameError``, ``except TimeoutError`` and ``except ConnectionError`` work.
+Foreign errors (zenoh, msgpack, the operating system) are translated where they enter the package, so a program needs
+to know only the names below. Most of them are also the builtin a Python programmer would expect: ``except NameError``,
+``except TimeoutError`` and ``except ConnectionError`` work. An argument that makes no sense is a plain ``ValueError``
+or ``TypeError``, as everywhere in Python.
 
 ::
 
@@ -37,7 +38,7 @@ __all__ = [
 
 
 class HEROSError(Exception):
-    """Base of everything this package raises."""
+    """Base of the exceptions of this package."""
 
 
 class RemoteHEROError(HEROSError):

@@ -1,7 +1,7 @@
-"""Every limit and default, with its reason.
+"""The limits between processes, and those that a user meets or sets, each with its reason.
 
 A limit that a user may need to change has an environment variable; it is read once, when the value is first
-asked for, never on import.
+asked for, never on import. A timing or a size that is private to one module stays there, with its reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,56 @@ from functools import cache
 
 from heros.exceptions import HEROSError
 
+__all__ = [
+    "CALLBACK_QUEUE",
+    "CONNECT_SECONDS",
+    "CONVERSION_CHARACTERS",
+    "CONVERSION_NODES",
+    "DISCOVERY_SECONDS",
+    "EVENT_RING_BYTES",
+    "EVENT_WINDOW",
+    "EVENT_WINDOW_BYTES",
+    "GIB",
+    "INLINE_BYTES",
+    "KIB",
+    "LEASED_BYTES_PER_PEER",
+    "LEASES_PER_PEER",
+    "LONG_WAIT_SECONDS",
+    "MAX_BUFFERS",
+    "MAX_CALL_DEPTH",
+    "MAX_DEPTH",
+    "MAX_ENTRY_BYTES",
+    "MAX_HEADER_BYTES",
+    "MAX_ITEMS",
+    "MAX_NAME_LENGTH",
+    "MAX_SEGMENTS",
+    "MAX_WORKERS",
+    "MIB",
+    "NET_BACKLOG_BYTES",
+    "NET_CONNECT_SECONDS",
+    "NET_DIRECTORY_BYTES",
+    "NET_FRAME_BYTES",
+    "NET_HELD_PACKETS",
+    "NET_HELD_SECONDS",
+    "NET_HELLO_SECONDS",
+    "NET_LINKS_PER_PEER",
+    "NET_PING_SECONDS",
+    "NET_RECYCLED_BUFFERS",
+    "NET_RECYCLED_BYTES",
+    "NET_REPLY_BACKLOG_BYTES",
+    "NET_SETTLE_SECONDS",
+    "OUT_OF_BAND_BYTES",
+    "QUEUED_BYTES",
+    "QUEUED_REQUESTS",
+    "RELIABLE_SECONDS",
+    "REPLY_RING_BYTES",
+    "REQUEST_RING_BYTES",
+    "SEGMENT_BYTES",
+    "call_timeout",
+    "shm_quota",
+    "spin_seconds",
+]
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -19,9 +69,6 @@ GIB = 1024 * MIB
 
 MAX_NAME_LENGTH = 200
 """Characters in a HERO's or a realm's name: percent-encoded it must fit into a file name (255 bytes)."""
-
-MAX_RECORD_BYTES = MIB
-"""What the host's registry holds of one HERO: descriptor and metadata, a few KiB as a rule. It is read whole."""
 
 MAX_DEPTH = 64
 """Nesting of a value. Instrument data is flat; deeper input is an attack or a cycle."""
@@ -35,22 +82,28 @@ MAX_HEADER_BYTES = 64 * MIB
 MAX_BUFFERS = 4096
 """Buffers in one message."""
 
-MAX_BUFFER_BYTES = 64 * GIB
-"""Bytes in one buffer; above what a workstation holds, it only refuses nonsense lengths."""
-
 OUT_OF_BAND_BYTES = 4 * KIB
 """From this size on a bytes object leaves the msgpack header and travels as a buffer (arrays always do)."""
 
 MAX_CALL_DEPTH = 64
 """Calls within calls (A calls B calls A ...): each holds a thread in its process while it waits."""
 
+# -- the registry ---------------------------------------------------------------------------------------------
+
+MAX_ENTRY_BYTES = MIB
+"""What the host's registry holds of one HERO: descriptor and metadata, a few KiB as a rule. It is read whole."""
+
 # -- shared memory --------------------------------------------------------------------------------------------
 
 REQUEST_RING_BYTES = 128 * KIB
+"""Of a channel's ring of requests. A ring is a power of two. It carries descriptors and small values, and large ones go
+through the arena; 200 channels then cost 100 MiB, committed up front so that a full memory never shows as SIGBUS."""
+
 REPLY_RING_BYTES = 128 * KIB
+"""Of a channel's ring of replies: as that of the requests."""
+
 EVENT_RING_BYTES = 256 * KIB
-"""Sizes of a channel's rings (powers of two). They carry descriptors and small values; large ones go through the
-arena. 200 channels then cost 100 MiB, which is committed up front so that a full memory never shows as SIGBUS."""
+"""Of a channel's ring of events: twice that of the requests, as one publisher's samples are not waited for."""
 
 INLINE_BYTES = 4 * KIB
 """Up to this size a buffer is copied into the record; above, the arena's bookkeeping is cheaper than the copies."""
@@ -62,8 +115,11 @@ MAX_SEGMENTS = 256
 """Arena segments of one node: one descriptor each."""
 
 LEASES_PER_PEER = 256
+"""Buffers that one reader may hold as views. Beyond, it is sent copies: a hoarding reader costs itself, not the
+publisher."""
+
 LEASED_BYTES_PER_PEER = 1 * GIB
-"""What one reader may hold as views. Beyond, it is sent copies: a hoarding reader costs itself, not the publisher."""
+"""Bytes that one reader may hold as views; beyond, it is sent copies likewise."""
 
 # -- events ---------------------------------------------------------------------------------------------------
 
@@ -89,12 +145,16 @@ NET_REPLY_BACKLOG_BYTES = 1 * GIB
 """Replies that wait for one peer which does not read them; beyond, it is disconnected."""
 
 NET_RECYCLED_BUFFERS = 2
+"""Pieces of memory of received messages that a process keeps to use them again: one is filled while one is read."""
+
 NET_RECYCLED_BYTES = 64 * MIB
-"""Memory of received messages that is kept to be used again: this many of at most this size, in the process."""
+"""Largest piece of memory that is kept so; fresh memory costs most for images, and more would only lie idle."""
 
 NET_HELD_PACKETS = 256
+"""Packets that overtook others (when Zenoh finds a better route) and wait for them; beyond, the channel ends."""
+
 NET_HELD_SECONDS = 5.0
-"""Packets that overtook others (when Zenoh finds a better route) wait this long for them, then the channel ends."""
+"""How long they wait; then those that are missing are lost, and the channel ends."""
 
 NET_PING_SECONDS = 5.0
 """While calls are pending, how often the way to the server and back is tried. An answer may take any time."""
@@ -111,8 +171,8 @@ NET_SETTLE_SECONDS = 1.0
 NET_LINKS_PER_PEER = 16
 """Channels one client node may hold open; it needs one."""
 
-NET_MESSAGE_BYTES = 16 * MIB
-"""Bytes of one discovery answer: 10,000 HEROs with rich metadata."""
+NET_DIRECTORY_BYTES = 16 * MIB
+"""Bytes of one node's directory, and of any other answer to a discovery: 10,000 HEROs with rich metadata."""
 
 # -- processes and threads ------------------------------------------------------------------------------------
 
@@ -139,8 +199,10 @@ RELIABLE_SECONDS = 30.0
 """How long a reliable publisher waits for a subscriber that takes nothing before it disconnects it."""
 
 CONVERSION_CHARACTERS = 512
+"""Length of a datasource's conversion expression: room for any calibration curve, none for an attack."""
+
 CONVERSION_NODES = 100
-"""Size of a datasource's conversion expression: room for any calibration curve, none for an attack."""
+"""Operators, functions, names and numbers in a datasource's conversion expression, for the same reason."""
 
 
 def _number(variable: str, default: float, minimum: float) -> float:
@@ -158,6 +220,13 @@ def _number(variable: str, default: float, minimum: float) -> float:
     return value
 
 
+def _cpus() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @cache
 def spin_seconds() -> float:
     """How long a reader spins before it sleeps, in seconds (``HEROS_SPIN_US``, in microseconds; default 60).
@@ -165,7 +234,7 @@ def spin_seconds() -> float:
     Well below the interpreter's switch interval (5 ms), as a spinning thread holds the GIL; a few times a
     round trip (10 us), so that a busy conversation never sleeps. 0 on a machine with one CPU.
     """
-    if len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) < 2:
+    if _cpus() < 2:
         return 0.0
     return _number("HEROS_SPIN_US", 60.0, 0.0) * 1e-6
 

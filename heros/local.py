@@ -8,13 +8,15 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
-from heros.capabilities import AttributeCapability, Capability, EventCapability, collect
+from heros.callbacks import CallbackDescription
+from heros.capabilities import AttributeCapability, Capability, EventCapability
 from heros.codec import HeroReference, MemberReference, Reference
 from heros.dispatch import Concurrency, Exported, Gate, Member
 from heros.entry import Entry, check_name
-from heros.event import CallbackDescription, LocalEventHandler
+from heros.event import LocalEventHandler
 from heros.exceptions import HEROSError
 from heros.inspect import force_remote, local_only
+from heros.introspection import collect
 from heros.metadata import Metadata
 from heros.node import Node, current
 from heros.peer import HEROPeer
@@ -35,6 +37,7 @@ class LocalHERO(HEROPeer):
 
     Args:
         name: how others find it; unique in its realm.
+        args: accepted for existing programs and ignored, with a warning in the log; give ``realm`` by name.
         realm: the namespace it is in.
         implements: interfaces that it implements; joined with ``_hero_implements`` of the class.
         tags: to find and group it; joined with ``_hero_tags`` of the class.
@@ -47,8 +50,10 @@ class LocalHERO(HEROPeer):
     ``"free"``: no limit.
 
     Raises:
-        ValueError: an impossible name.
+        ValueError: an impossible name of HERO or realm.
+        TypeError: the name is not a string, or tags, interfaces or metadata are not of strings.
         NameInUse: ``exclusive`` and the name is taken.
+        HEROSError: the runtime directory cannot be used (and why), or ``_hero_concurrency`` is none of the three.
 
     Calls come on worker threads, while the owner's own threads go on: what both use needs a lock of yours.
     """
@@ -68,6 +73,8 @@ class LocalHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = check_name(name)
+        if args:
+            log.warning("LocalHERO %s: arguments behind the name are ignored; give realm by name: %r", name, args)
         self.capabilities: list[Capability] = collect(type(self), excluded=_OWN_NAMES)
         metadata = Metadata.of(type(self), implements, tags, extra_metadata)
         self._node = current()

@@ -25,7 +25,6 @@ import secrets
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +43,7 @@ from heros.wire import Fault, Kind, NodeMember
 from heros.workers import Workers
 
 if TYPE_CHECKING:
-    from heros.net.session import NetNode
+    from heros.net.session import Network
     from heros.shm.server import ShmServer
 
 __all__ = ["Node", "current", "existing", "shutdown"]
@@ -52,14 +51,17 @@ __all__ = ["Node", "current", "existing", "shutdown"]
 log = logging.getLogger("heros.node")
 
 WAIT_SECONDS: Final = (0.01, 0.2)
+"""Shortest and longest pause between two looks for a HERO that is waited for: soon found, and cheap for long."""
+
 EXCLUSIVE_SECONDS: Final = 1.0
+"""How long ``exclusive`` asks the network for another HERO of the name: on a quiet network all answer in less."""
 
 
 class Node:
     """See the module. Thread-safe."""
 
     def __init__(self) -> None:
-        self.node_id = uuid.UUID(bytes=secrets.token_bytes(16)).hex
+        self.node_id = secrets.token_hex(16)
         self.peer = Peer(self.node_id, os.getpid(), socket.gethostname())
         self.workers = Workers()
         self.dispatcher = Dispatcher(self.node_id, self.workers)
@@ -67,12 +69,13 @@ class Node:
         self._lock = threading.RLock()
         self._registry: Registry | None = None
         self._server: ShmServer | None = None
-        self._networks: dict[str, NetNode] = {}
+        self._networks: dict[str, Network] = {}
         self._channels: dict[tuple[str, str, str], tuple[Channel, Inbox]] = {}
         self._connecting: dict[tuple[str, str, str], threading.Lock] = {}
         self._told: set[str] = set()
         self._closed = False
         self._exiting = False
+        self._inherited = False
 
     # -- what there is ----------------------------------------------------------------------------------------
 
@@ -85,15 +88,15 @@ class Node:
                 self._registry = Registry(runtime_directory(), self.node_id, self.workers)
             return self._registry
 
-    def network(self, realm: str) -> NetNode:
+    def network(self, realm: str) -> Network:
         """This node's presence in a realm's network; opening it goes on in the background."""
         with self._lock:
             self._check_open()
             network = self._networks.get(realm)
             if network is None:
-                from heros.net.session import NetNode
+                from heros.net.session import Network
 
-                network = self._networks[realm] = NetNode(realm, self.peer, self.workers, self.dispatcher)
+                network = self._networks[realm] = Network(realm, self.peer, self.workers, self.dispatcher)
                 for exported in self.dispatcher.exported():
                     if exported.entry.realm == realm:
                         network.announce(exported.entry)
@@ -118,7 +121,14 @@ class Node:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise HEROSError("this process's HEROS node is closed; the interpreter is shutting down")
+            raise HEROSError(self._why_closed())
+
+    def _why_closed(self) -> str:
+        if self._inherited:
+            return "this HERO stayed with the parent process, which this one was forked from: make a new one here"
+        if self._exiting:
+            return "this process's node is closed: the interpreter is shutting down"
+        return "this HERO or proxy belongs to a node that this process has shut down: make a new one"
 
     # -- offering ---------------------------------------------------------------------------------------------
 
@@ -341,7 +351,7 @@ class Node:
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited, without a word to anybody."""
-        self._closed = True
+        self._closed = self._inherited = True
         heros.shm.reset_after_fork()
         for network in self._networks.values():
             network.abandon()

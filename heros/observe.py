@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from heros import directory
+from heros import directory, limits
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.inspect import local_only
@@ -24,6 +24,7 @@ __all__ = ["EventObserver", "HEROObserver"]
 log = logging.getLogger("heros.observe")
 
 RETRY_SECONDS: Final = 1.0
+"""Until a HERO that is there, but could not be reached, is tried again: it may be starting, or stopped for long."""
 
 
 class HEROObserver(HEROPeer):
@@ -50,7 +51,7 @@ class HEROObserver(HEROPeer):
         self.known_objects: dict[str, dict[str, Any]] = {}
         # The watch begins first: what goes away while the others are being listed is noted in ``_gone``.
         self._watch = directory.Watch(current(), realm, self._came, self._went)
-        found = directory.entries(current(), realm, timeout=2.0)
+        found = directory.entries(current(), realm, limits.DISCOVERY_SECONDS)
         with self._lock:
             for entry in found:
                 if entry.instance not in self._gone:
@@ -92,14 +93,16 @@ class HEROObserver(HEROPeer):
                 log.exception("A callback of a HEROObserver failed for HERO %s; it stays registered", name)
 
     def register_object_added_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that appears from now on."""
-        if func not in self._added:
-            self._added.append(func)
+        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe."""
+        with self._lock:
+            if func not in self._added:
+                self._added.append(func)
 
     def register_object_removed_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that disappears."""
-        if func not in self._removed:
-            self._removed.append(func)
+        """Have ``func`` called with the name of each HERO that disappears. Thread-safe."""
+        with self._lock:
+            if func not in self._removed:
+                self._removed.append(func)
 
     def get_object(self, object_name: str) -> RemoteHERO:
         """A proxy of a known HERO.
@@ -211,24 +214,29 @@ class EventObserver(HEROPeer):
                 )
 
     def register_callback(self, func: Callable[[str, Any], object]) -> str | bool:
-        """Have ``func`` called with every value. Returns its uid, or False if it was registered already."""
-        if func in self._event_callbacks.values():
-            return False
-        uid = str(uuid.uuid4())
-        self._event_callbacks[uid] = func
-        return uid
+        """Have ``func`` called with every value. Returns its uid, or False if it was registered already.
+
+        Thread-safe."""
+        with self._lock:
+            if func in self._event_callbacks.values():
+                return False
+            uid = str(uuid.uuid4())
+            self._event_callbacks[uid] = func
+            return uid
 
     def remove_callback(self, func: Callable[[str, Any], object]) -> bool:
-        """Undo ``register_callback``; returns whether it was registered."""
-        for uid, callback in tuple(self._event_callbacks.items()):
-            if callback == func:
-                return self.remove_callback_uid(uid)
-        return False
+        """Undo ``register_callback``; returns whether it was registered. Thread-safe."""
+        with self._lock:
+            found = [uid for uid, callback in self._event_callbacks.items() if callback == func]
+            for uid in found:
+                del self._event_callbacks[uid]
+            return bool(found)
 
     def remove_callback_uid(self, uid: str) -> bool:
-        """Undo ``register_callback`` by its uid. Raises ``KeyError`` for an unknown one."""
-        del self._event_callbacks[uid]
-        return True
+        """Undo ``register_callback`` by its uid. Raises ``KeyError`` for an unknown one. Thread-safe."""
+        with self._lock:
+            del self._event_callbacks[uid]
+            return True
 
     @local_only
     def _destroy_hero(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from heros import directory
+from heros import directory, limits
 from heros.entry import Entry, check_name
 from heros.inspect import local_only
 from heros.node import current
@@ -43,12 +43,14 @@ class HEROPeer:
         self._hero_destroyed = False
 
     @local_only
-    def _discover(self, timeout: float = 2.0) -> dict[str, dict[str, Any]]:
+    def _discover(self, timeout: float = limits.DISCOVERY_SECONDS) -> dict[str, dict[str, Any]]:
         """The descriptors of all HEROs of the realm, by name. ``timeout`` in seconds bounds the network's part."""
         return {entry.name: describe_entry(entry) for entry in directory.entries(current(), self._realm, timeout)}
 
     @local_only
-    def _get_object_info(self, object_name: str, timeout: float = 2.0) -> dict[str, dict[str, Any]]:
+    def _get_object_info(
+        self, object_name: str, timeout: float = limits.DISCOVERY_SECONDS
+    ) -> dict[str, dict[str, Any]]:
         """The descriptor of one HERO, as ``{name: descriptor}``; empty if there is none. ``"*"`` means all."""
         found = self._discover(timeout)
         return found if object_name == "*" else {name: found[name] for name in found if name == object_name}

@@ -21,7 +21,7 @@ from typing import Any
 from heros.codec import HeroReference, MemberReference, ObjectReference, Reference
 from heros.exceptions import EncodeError
 
-__all__ = ["UnserializableRemoteObject", "WeakObjects", "lift_hero", "lift_member", "register_lift"]
+__all__ = ["UnserializableRemoteObject", "WeakObjects", "lift_hero", "lift_member", "lower", "register_lift"]
 
 
 class UnserializableRemoteObject:

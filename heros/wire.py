@@ -95,7 +95,12 @@ class NodeMember(IntEnum):
     """Members of object 0, the node itself."""
 
     BIND = 1
-    """``[realm, name, instance]`` -> the description of that HERO; an empty instance means any."""
+    """``[realm, name, instance]`` -> the description of that HERO; an empty instance means any.
+
+    The description is a map: ``object_id``; ``instance``, ``class_name``, ``implements``, ``tags`` and
+    ``extra_metadata`` as in its entry; and ``capabilities``, the list of its members (see there). A member's index in
+    that list is the ``member`` of calls and subscriptions.
+    """
     SUBSCRIBE = 2
     """``[subscription id, object id, member]`` -> the event's sequence at that moment."""
     UNSUBSCRIBE = 3

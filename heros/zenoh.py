@@ -6,7 +6,6 @@ HEROs and proxies, so a program needs this module only to configure the sessions
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,32 +24,24 @@ class ZenohSessionManager:
     """
 
     def __init__(self, config_dict: Mapping[str, Any] | None = None) -> None:
-        self._lock = threading.Lock()
-        self._users: list[tuple[object, str]] = []
         if config_dict:
             config.update(config_dict)
 
     def request_session(self, obj: object, realm: str = "heros") -> Any:
-        """The ``zenoh.Session`` of ``realm``, opened if need be. ``obj`` counts as its user until it releases it.
+        """The ``zenoh.Session`` of ``realm``, opened if need be. ``obj`` is accepted for existing programs.
 
         Raises:
             HEROSError: the session cannot be opened, or ``HEROS_NET=off``.
         """
         if not select.network_enabled():
             raise HEROSError("there is no Zenoh session: HEROS_NET is off. Unset it to use the network.")
-        session = node.current().network(realm).session()
-        with self._lock:
-            if not any(user is obj for user, _ in self._users):
-                self._users.append((obj, realm))
-        return session
+        return node.current().network(realm).session()
 
     def release_session(self, obj: object) -> None:
-        """``obj`` does not use its session any more. Nothing happens if it used none.
+        """Does nothing; it is there for existing programs.
 
-        The session stays open, because the HEROs and proxies of this process may use it.
+        The session stays open, because the HEROs and proxies of this process may use it. :meth:`force_close` closes it.
         """
-        with self._lock:
-            self._users = [(user, realm) for user, realm in self._users if user is not obj]
 
     def update_config(self, config_dict: Mapping[str, Any]) -> None:
         """Set Zenoh's configuration for the sessions opened from now on, in every realm.
@@ -62,8 +53,6 @@ class ZenohSessionManager:
 
     def force_close(self) -> None:
         """Close all sessions, whoever uses them. Until they are opened anew, HEROs are reachable on this host only."""
-        with self._lock:
-            self._users = []
         existing = node.existing()
         if existing is not None:
             existing.leave_networks()

@@ -1,4 +1,4 @@
-"""HEROs on other machines: discovery and calls over Zenoh. ``session.NetNode`` is the way in.
+"""HEROs on other machines: discovery and calls over Zenoh. ``session.Network`` is the way in.
 
-Importing this package does not import zenoh; the background thread of the first :class:`NetNode` does.
+Importing this package does not import zenoh; the background thread of the first :class:`Network` does.
 """

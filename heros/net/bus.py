@@ -1,4 +1,7 @@
-"""The only module that talks to zenoh: what the rest of this package needs of a session, in its own words.
+"""One zenoh session, and what the rest of this package needs of it, in its own words.
+
+Beside this module only ``engine`` (the library), ``config`` (a session's configuration) and ``qos`` (its constants)
+touch zenoh.
 
 Rules
     - zenoh is imported by :meth:`Bus.open`, which takes a quarter of a second and runs on a thread of its own.
@@ -22,13 +25,15 @@ from heros.net.config import session_config
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Publisher", "in_callback"]
+__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
 
 log = logging.getLogger("heros.net")
 
 _T = TypeVar("_T")
 
 CLOSE_SECONDS: Final = 1.0
+"""How long zenoh may take to close a session: a program must be able to end in less than two seconds."""
+
 _DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 
 OnSample: TypeAlias = Callable[[str, bytes, "bytes | None"], None]
@@ -57,7 +62,7 @@ def in_callback() -> bool:
     return threading.get_ident() in _inside
 
 
-class Publisher:
+class Sender:
     """Sends to one key expression, in order and without loss while the peer is connected; blocks when it is slow."""
 
     def __init__(self, publisher: Any, error: type[Exception]) -> None:
@@ -129,7 +134,7 @@ class Bus:
 
     # -- declaring --------------------------------------------------------------------------------------------
 
-    def publisher(self, key: str, urgent: bool) -> Publisher:
+    def sender(self, key: str, urgent: bool) -> Sender:
         """``urgent`` samples have a queue of their own, and do not wait behind the others."""
         z = self._zenoh
         declared = self._declare(
@@ -139,7 +144,7 @@ class Bus:
             priority=z.Priority.DATA_HIGH if urgent else z.Priority.DATA,
             express=True,
         )
-        return self._keep(Publisher(declared, z.ZError))
+        return self._keep(Sender(declared, z.ZError))
 
     def subscribe(self, key: str, on_sample: OnSample) -> Declared:
         def callback(sample: zenoh.Sample) -> None:
@@ -237,7 +242,6 @@ class Bus:
         timeout: float,
         on_reply: OnReply,
         on_done: Callable[[], None],
-        remote: bool = False,
     ) -> None:
         """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``."""
         z = self._zenoh

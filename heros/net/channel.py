@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
-from heros.net.end import End, Network
+from heros.net.end import End, Surroundings
 from heros.net.packets import BATCH_BYTES, CLIENT, Kind
 from heros.transport import Channel, OnReply, Peer, Receiver, Reply
 from heros.workers import Timer
@@ -73,13 +73,13 @@ class NetChannel(End):
 
     here: ClassVar[int] = CLIENT
 
-    def __init__(self, network: Network, peer: Peer, channel: int, receiver: Receiver) -> None:
+    def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
         self._pending: dict[int, _Pending] = {}
         self._idents = itertools.count(1)
         self._read = 0
         self._ping: Timer | None = None
         self._ping_lock = threading.Lock()
-        super().__init__(network, peer, channel, receiver)
+        super().__init__(surroundings, peer, channel, receiver)
 
     def _self(self) -> Channel:
         return self
@@ -204,7 +204,7 @@ class NetChannel(End):
                 log.info("A call to %s has waited for %.0f s and goes on waiting", self.name, now - started)
 
     def _hand_over(self, on_reply: OnReply, reply: Reply | BaseException) -> None:
-        self._network.workers.post(partial(on_reply, reply))
+        self._surroundings.workers.post(partial(on_reply, reply))
 
     # -- what arrives -----------------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class NetChannel(End):
         elif kind in (wire.Kind.SAMPLE, wire.Kind.GAP, wire.Kind.END):
             task = self._receiver.receive(self, fields, header, buffers)
             if task is not None:
-                self._network.workers.post(task)
+                self._surroundings.workers.post(task)
         else:
             log.debug("%s sends a frame of kind %d to a client; ignored", self.name, kind)
 
@@ -239,7 +239,7 @@ class NetChannel(End):
     def _arm_ping(self) -> None:
         with self._ping_lock:
             if self._ping is None and not self.closed:
-                self._ping = self._network.workers.call_later(limits.NET_PING_SECONDS, self._check_way)
+                self._ping = self._surroundings.workers.call_later(limits.NET_PING_SECONDS, self._check_way)
 
     def _check_way(self) -> None:
         with self._ping_lock:

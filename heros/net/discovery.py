@@ -5,6 +5,15 @@ HEROs that share a name is one key, and the end of one of them would not show. S
 each node that is alive, once, and then applies the numbered changes that the node publishes; a number that is missing
 makes it fetch the directory again. When the node's token goes, so do its HEROs.
 
+What is sent
+    - A query carries the payload ``heros2``; one without it is of protocol 1.0, and gets no answer from here. The
+      answers are JSON in UTF-8, with the encoding ``application/json``.
+    - ``_discover`` answers with the entry of the HERO (``entry``).
+    - ``directory`` answers with ``{"version": n, "entries": [entry, ...]}``: all HEROs of the node after its change
+      number n, in any order. The number is 0 before the first.
+    - ``changes`` carries ``{"version": n, "added": true or false, "entry": entry}``: change number n added that HERO to
+      the directory, or removed it.
+
 Everything that changes the tables of a watcher, and every call of a watcher, runs on one strand, in order.
 """
 
@@ -20,14 +29,14 @@ from functools import partial
 from typing import Any, Final
 
 from heros import limits
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus, Declared
 from heros.transport import Task
 from heros.workers import Strand, Workers
 
-__all__ = ["Directory", "Discovery", "Finder"]
+__all__ = ["OUR_QUERY", "Directory", "Discovery", "Finder", "change_to_json", "checked_entry"]
 
 log = logging.getLogger("heros.net")
 
@@ -35,10 +44,13 @@ OUR_QUERY: Final = b"heros2"
 """Payload of our discovery queries. Those of protocol 1.0 have none; they are not answered here."""
 
 LOOK_SECONDS: Final = 0.25
-REFETCH_SECONDS: Final = 1.0
-FETCH_SECONDS: Final = 5.0
+"""How often it is looked whether anybody is connected by now: zenoh does not tell."""
 
-OnEntry = Callable[[Entry], object]
+FETCH_SECONDS: Final = 5.0
+"""How long the answer with a node's directory is waited for; it comes in milliseconds, unless the node is stopped."""
+
+REFETCH_SECONDS: Final = 1.0
+"""After which a directory that did not come is asked for again, so that a stopped node costs next to nothing."""
 
 
 class Directory:
@@ -93,8 +105,8 @@ def change_to_json(version: int, added: Entry | None, removed: Entry | None) -> 
 
 def _parse(data: bytes) -> dict[str, Any]:
     """The fields of a directory or a change, of which ``version`` is checked. Raises ``DecodeError``."""
-    if len(data) > limits.NET_MESSAGE_BYTES:
-        raise DecodeError(f"a directory of {len(data)} bytes; the limit is {limits.NET_MESSAGE_BYTES}")
+    if len(data) > limits.NET_DIRECTORY_BYTES:
+        raise DecodeError(f"a directory of {len(data)} bytes; the limit is {limits.NET_DIRECTORY_BYTES}")
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -151,7 +163,7 @@ class Finder:
 
         def on_reply(key: str, data: bytes) -> None:
             try:
-                entry = checked_entry(Entry.from_json(data[: limits.NET_MESSAGE_BYTES]), self._realm, None)
+                entry = checked_entry(Entry.from_json(data[: limits.NET_DIRECTORY_BYTES]), self._realm, None)
             except DecodeError as error:
                 log.warning("An answer to a discovery is ignored: %s", error)
                 return

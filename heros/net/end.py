@@ -20,13 +20,13 @@ from heros.transport import Channel, Link, Peer, Receiver, Transport
 from heros.wire import Fields
 from heros.workers import Workers
 
-__all__ = ["End", "Network"]
+__all__ = ["End", "Surroundings"]
 
 log = logging.getLogger("heros.net")
 
 
 @dataclass(frozen=True)
-class Network:
+class Surroundings:
     """What an end needs of the node that it belongs to."""
 
     realm: str
@@ -46,23 +46,28 @@ class End:
     here: ClassVar[int]
     transport: Transport = "net"
 
-    def __init__(self, network: Network, peer: Peer, channel: int, receiver: Receiver) -> None:
+    def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
         self.peer = peer
         self.channel = channel
-        self._network = network
+        self._surroundings = surroundings
         self._receiver = receiver
         self._ending = threading.Lock()
         self._reason: HEROSError | None = None
         self._lock = threading.RLock()
         self._there = CLIENT if self.here == SERVER else SERVER
-        key = keys.inbox(network.realm, peer.node_id, network.own.node_id)
+        key = keys.inbox(surroundings.realm, peer.node_id, surroundings.own.node_id)
         # What a client sends does not wait behind samples that the same process sends to the same peer.
-        self._publisher = network.bus.publisher(key, urgent=self._there == SERVER)
+        self._sender = surroundings.bus.sender(key, urgent=self._there == SERVER)
         self._outbox = Outbox(
-            self._publisher.put, network.bus.share, self._there, channel, network.workers, lambda error: self.end(error)
+            self._sender.put,
+            surroundings.bus.share,
+            self._there,
+            channel,
+            surroundings.workers,
+            lambda error: self.end(error),
         )
         self.inbox = Inbox(
-            self.name, network.workers, self._lock, self._frame, self._answer_ping, lambda text: self.broken(text)
+            self.name, surroundings.workers, self._lock, self._frame, self._answer_ping, lambda text: self.broken(text)
         )
 
     @property
@@ -87,25 +92,25 @@ class End:
             if self._reason is not None:
                 return
             self._reason = reason
-        self._network.forget(self.peer.node_id, self.channel, self.here)
+        self._surroundings.forget(self.peer.node_id, self.channel, self.here)
         self._outbox.close()
         self.inbox.close()
-        self._network.workers.post(partial(self._part, tell))
+        self._surroundings.workers.post(partial(self._part, tell))
         self._ended(reason)
         self._receiver.closed(self._self(), reason)
 
     def send_control(self, kind: Kind, text: bytes) -> None:
         """Send what is not part of the stream. On a worker, since it may block."""
         try:
-            self._publisher.put(head(kind, self._there, self.channel) + text)
+            self._sender.put(head(kind, self._there, self.channel) + text)
         except RemoteTransportError:
             pass  # the session is closed: the peer sees that by itself
 
     def _part(self, tell: str | None) -> None:
-        """Say BYE and give the publisher back."""
+        """Say BYE and give the sender back."""
         if tell is not None:
             self.send_control(Kind.BYE, tell.encode())
-        self._network.bus.undeclare(self._publisher)
+        self._surroundings.bus.undeclare(self._sender)
 
     # -- for the subclass -------------------------------------------------------------------------------------
 

@@ -1,4 +1,15 @@
-"""What two nodes tell each other of themselves first: the text of HELLO and WELCOME."""
+"""What two nodes tell each other of themselves first: the text of HELLO and WELCOME, a JSON object in UTF-8.
+
+========  ======  ===============================================================================================
+field     type    meaning
+========  ======  ===============================================================================================
+protocol  int     ``wire.PROTOCOL`` of the sender; a server refuses another one than its own
+pid       int     of the sender's process, for messages
+host      string  name of the sender's computer, for messages
+========  ======  ===============================================================================================
+
+Other fields are ignored. Who the sender is, says the key that it sends to (``keys``).
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from heros import limits, wire
 from heros.buffers import Buffer
 from heros.exceptions import DecodeError
-from heros.net.packets import HEAD, Kind, Packet, split_body, split_entries
+from heros.net.packets import HEAD, Kind, Packet, split_body, split_frames
 from heros.net.recycler import lend
 from heros.workers import Timer, Workers
 
@@ -106,7 +106,7 @@ class Inbox:
                 return False
             self._expected = sequence + 1
             try:
-                for fields, header, buffers in split_entries(payload):
+                for fields, header, buffers in split_frames(payload):
                     self._on_frame(fields, header, buffers)
             except DecodeError as error:
                 self._malformed(error)
@@ -157,7 +157,7 @@ class Inbox:
         try:
             kind = packet.kind
             if kind == Kind.FRAMES:
-                for fields, header, buffers in split_entries(packet.payload):
+                for fields, header, buffers in split_frames(packet.payload):
                     self._on_frame(fields, header, buffers)
             elif kind == Kind.BEGIN:
                 self._begin(packet)

@@ -18,7 +18,7 @@ none of them can be a wildcard.
 
 from __future__ import annotations
 
-__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "last_chunk", "node_of"]
+__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "node_of", "sender_of"]
 
 
 def health(realm: str, name: str) -> str:
@@ -51,6 +51,6 @@ def node_of(key: str) -> str:
     return key.split("/")[2]
 
 
-def last_chunk(key: str) -> str:
-    """The sender of an ``inbox`` key."""
+def sender_of(key: str) -> str:
+    """The node that sends to an ``inbox`` key."""
     return key.rpartition("/")[2]

@@ -61,14 +61,14 @@ class NetLink(End):
         staged = payload.staged.get(_STAGED)
         if not isinstance(staged, Staged):
             staged = payload.staged[_STAGED] = Staged.copy(
-                Body(payload.header, payload.buffers), self._network.bus.share
+                Body(payload.header, payload.buffers), self._surroundings.bus.share
             )
         return staged
 
     def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Buffer]) -> None:
         task = self._receiver.receive(self, fields, header, buffers)
         if task is not None:
-            self._network.workers.post(task)
+            self._surroundings.workers.post(task)
 
     def _ended(self, reason: HEROSError) -> None:
         pass

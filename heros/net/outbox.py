@@ -21,7 +21,7 @@ from heros import wire
 from heros.buffers import Buffer
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
-from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, entry
+from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, framed
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]
@@ -53,7 +53,7 @@ class Staged(NamedTuple):
 class _Queued(NamedTuple):
     nbytes: int
     small: bytes | None
-    """One entry of a FRAMES packet."""
+    """One frame, as it stands in a FRAMES packet."""
     frame: bytes
     pieces: Iterable[object]
     control: int
@@ -101,14 +101,14 @@ class Outbox:
         """Send a frame; its buffers are free afterwards. Without ``may_wait`` it never blocks.
 
         Raises:
-            EncodeError, OutOfSharedMemory: it is too large.
+            EncodeError: it is too large.
         """
         if not buffers and len(header) <= BATCH_BYTES:
-            self._send_small(entry(frame, header), may_wait)
+            self._send_small(framed(frame, header), may_wait)
             return
         body = Body(header, buffers)
         if body.nbytes <= BATCH_BYTES:
-            self._send_small(entry(frame, body.joined()), may_wait)
+            self._send_small(framed(frame, body.joined()), may_wait)
         elif not may_wait or not self._begin():
             self.enqueue(frame, Staged.copy(body, self._share))
         else:
@@ -142,7 +142,7 @@ class Outbox:
     def enqueue(self, frame: bytes, body: Staged) -> None:
         """Have a worker send a frame. Never blocks."""
         if body.small is not None:
-            small = entry(frame, body.small)
+            small = framed(frame, body.small)
             self._append(_Queued(len(small), small, b"", (), 0))
         else:
             self._append(_Queued(body.nbytes, None, frame, body.pieces, 0))
@@ -222,8 +222,8 @@ class Outbox:
         self._put(self._next(kind))
         self.sent += HEAD.size + SENT_OVERHEAD
 
-    def _send_batch(self, entries: list[bytes]) -> None:
-        packet = b"".join([self._next(Kind.FRAMES), *entries])
+    def _send_batch(self, frames: list[bytes]) -> None:
+        packet = b"".join([self._next(Kind.FRAMES), *frames])
         self._put(packet)
         self.sent += len(packet) + SENT_OVERHEAD
 

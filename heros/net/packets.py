@@ -16,13 +16,14 @@ offset  format  name      meaning
 24      Q       total     BEGIN: bytes of the whole body
 ======  ======  ========  ========================================================================================
 
-HELLO, WELCOME, REFUSED and BYE are the head and a JSON text. FRAMES is the head and, for each frame, a Q with the
-length of its body, its ``wire.FRAME``, its body, and zeros up to a multiple of 16. The head of BEGIN and MORE is the
-sample's attachment, in BEGIN followed by the ``wire.FRAME``; the payload is nothing but the piece of the body, so
-that one event sample can be sent to many subscribers without being copied for each.
+HELLO and WELCOME are the head and a JSON text (``greeting``); REFUSED and BYE are the head and the reason, for people,
+in UTF-8. PING and PONG are the head alone. FRAMES is the head and, for each frame, a Q with the length of its body,
+its ``wire.FRAME``, its body, and zeros up to a multiple of 16. The head of BEGIN and MORE is the sample's attachment,
+in BEGIN followed by the ``wire.FRAME``; the payload is nothing but the piece of the body, so that one event sample
+can be sent to many subscribers without being copied for each.
 
 A body is zeros, the msgpack header, a Q for each buffer's length, the buffers. There are as many zeros as put the
-first buffer at a multiple of 16: arrays arrive aligned.
+first buffer at a multiple of 16: arrays arrive aligned. Without buffers a body is the msgpack header and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
-from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
+from heros.exceptions import DecodeError, EncodeError
 
 __all__ = [
     "BATCH_BYTES",
@@ -50,16 +51,16 @@ __all__ = [
     "Kind",
     "Packet",
     "ReceivedFrame",
-    "entry",
+    "framed",
     "head",
     "parse",
     "split_body",
-    "split_entries",
+    "split_frames",
 ]
 
 HEAD: Final = struct.Struct("<BBHIQQQ")
 _LENGTH: Final = struct.Struct("<Q")
-_ENTRY: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
+_FRAMED: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
 
 SERVER: Final = 0
 CLIENT: Final = 1
@@ -80,12 +81,17 @@ class Kind(IntEnum):
     HELLO = 1
     """Client to server, with who it is; repeated until answered. The first one makes the link."""
     WELCOME = 2
+    """Server to client: the link is there."""
     REFUSED = 3
+    """Server to client: there is no link, and why."""
     BYE = 4
     """The other end has closed the channel, or does not know it."""
     FRAMES = 16
+    """Any number of small frames."""
     BEGIN = 17
+    """The first piece of a large frame."""
     MORE = 18
+    """The next piece of the large frame that was begun last; no other packet of its stream comes in between."""
     PING = 19
     """Asks for a PONG. Both are part of the stream, so that the loss of what was sent before them is noticed."""
     PONG = 20
@@ -125,8 +131,7 @@ class Body:
     """The body of one frame, to be sent. It refers to the caller's buffers.
 
     Raises:
-        EncodeError: too many buffers.
-        OutOfSharedMemory: too many bytes.
+        EncodeError: too many buffers, or too many bytes.
     """
 
     __slots__ = ("_parts", "nbytes")
@@ -143,7 +148,7 @@ class Body:
             self._parts = [bytes(_padding(len(header), len(views))), header, lengths, *views]
             self.nbytes = sum(map(len, self._parts))
             if self.nbytes > limits.NET_FRAME_BYTES:
-                raise OutOfSharedMemory(  # what the contract has for "no room": the caller is told
+                raise EncodeError(
                     f"a message of {self.nbytes} bytes; the network carries at most {limits.NET_FRAME_BYTES} in one. "
                     "Send it in parts."
                 )
@@ -223,22 +228,22 @@ def _padding(header_length: int, buffer_count: int) -> int:
     return -(header_length + buffer_count * _LENGTH.size) % ALIGNMENT if buffer_count else 0
 
 
-def entry(frame: bytes, body: bytes) -> bytes:
+def framed(frame: bytes, body: bytes) -> bytes:
     """One frame as it stands in a FRAMES packet."""
     return b"".join([_LENGTH.pack(len(body)), frame, body, bytes(-len(body) % ALIGNMENT)])
 
 
-def split_entries(data: bytes) -> list[ReceivedFrame]:
+def split_frames(data: bytes) -> list[ReceivedFrame]:
     """The frames of a FRAMES packet. Raises ``DecodeError`` when any of them is malformed."""
     view = memoryview(data)
     end = len(view)
     position = HEAD.size
     frames = []
     while position < end:
-        start = position + _ENTRY.size
+        start = position + _FRAMED.size
         if start > end:
             raise DecodeError(f"a packet of {end} bytes ends within the fixed header of a frame")
-        length, *numbers = _ENTRY.unpack_from(view, position)
+        length, *numbers = _FRAMED.unpack_from(view, position)
         if length > end - start:
             raise DecodeError(f"a packet of {end} bytes declares a frame of {length} bytes at {start}")
         fields: wire.Fields = tuple(numbers)  # the nine of wire.FRAME

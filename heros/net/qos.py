@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from heros.net import engine
+
 if TYPE_CHECKING:
     import zenoh
 
@@ -12,13 +14,13 @@ __all__ = ["congestion_control", "reliability"]
 
 def reliability(reliable: bool) -> zenoh.Reliability:
     """``zenoh.Reliability`` of an event. Imports zenoh."""
-    import zenoh
-
-    return zenoh.Reliability.RELIABLE if reliable else zenoh.Reliability.BEST_EFFORT
+    words = engine.load().Reliability
+    value: zenoh.Reliability = words.RELIABLE if reliable else words.BEST_EFFORT
+    return value
 
 
 def congestion_control(reliable: bool) -> zenoh.CongestionControl:
     """``zenoh.CongestionControl`` of an event. Imports zenoh."""
-    import zenoh
-
-    return zenoh.CongestionControl.BLOCK if reliable else zenoh.CongestionControl.DROP
+    words = engine.load().CongestionControl
+    value: zenoh.CongestionControl = words.BLOCK if reliable else words.DROP
+    return value

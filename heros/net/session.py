@@ -2,7 +2,7 @@
 
 What there is
     One zenoh session, opened on a thread of its own at once, so that nobody waits for it who does not need it. In it
-    four declarations of the node and two of each HERO (``keys``), and one publisher for each peer that is talked to.
+    four declarations of the node and two of each HERO (``keys``), and one sender for each peer that is talked to.
 
 How two nodes meet
     The client sends HELLO until it is answered, because zenoh loses what has no route yet. The server makes a link at
@@ -28,13 +28,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from heros import limits, wire
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus
 from heros.net.channel import NetChannel
-from heros.net.discovery import OUR_QUERY, Discovery, Finder, OnEntry
-from heros.net.end import End, Network
+from heros.net.discovery import OUR_QUERY, Discovery, Finder
+from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
 from heros.net.link import NetLink
 from heros.net.packets import CLIENT, HEAD, SERVER, Kind, Packet, head, parse
@@ -44,11 +44,16 @@ from heros.workers import Strand, Workers
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["NetNode"]
+__all__ = ["Network"]
 
 log = logging.getLogger("heros.net")
 
 CLOSE_SECONDS: Final = 1.0
+"""How long ``close`` waits for a session that is still being opened: the process may be about to end."""
+
+MAX_COMPLAINTS: Final = 1000
+"""Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
+
 _FRAMES: Final = int(Kind.FRAMES)
 
 
@@ -64,7 +69,7 @@ class _Attempt:
         self.answered.set()
 
 
-class NetNode:
+class Network:
     """See the module. Thread-safe.
 
     Args:
@@ -80,7 +85,7 @@ class NetNode:
         self._workers = workers
         self._receiver = receiver
         self._bus = Bus()
-        self._network = Network(realm, own, self._bus, workers, self._forget)
+        self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
         self._discovery = Discovery(realm, own.node_id, self._bus, workers)
         self._finder: Finder | None = None
         self._alive: set[str] = set()
@@ -205,7 +210,7 @@ class NetNode:
         if not self._wait_alive(entry.node_id, deadline):
             raise HEROUnavailable(f"HERO {entry.name!r}: its process (pid {entry.pid} on {entry.host}) is gone")
         peer = Peer(entry.node_id, entry.pid, entry.host)
-        channel = NetChannel(self._network, peer, secrets.randbits(64), receiver)
+        channel = NetChannel(self._surroundings, peer, secrets.randbits(64), receiver)
         try:
             self._greet(channel, deadline, timeout)
         except BaseException:
@@ -243,7 +248,7 @@ class NetNode:
     # -- what arrives, on zenoh's threads ---------------------------------------------------------------------
 
     def _on_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
-        sender = keys.last_chunk(key)
+        sender = keys.sender_of(key)
         if attachment is None and len(payload) >= HEAD.size:
             kind, here, _, _, channel, sequence, _ = HEAD.unpack_from(payload)
             if kind == _FRAMES:
@@ -261,7 +266,7 @@ class NetNode:
             else:
                 self._on_stray(sender, packet)
         except DecodeError as error:
-            if sender not in self._complained and len(self._complained) < limits.MAX_ITEMS:
+            if sender not in self._complained and len(self._complained) < MAX_COMPLAINTS:
                 self._complained.add(sender)
                 log.warning("Node %s sends malformed packets, which are dropped: %s", sender, error)
 
@@ -324,7 +329,7 @@ class NetNode:
                 self._say(sender, channel, CLIENT, Kind.REFUSED, refusal.encode())
                 return
             peer = Peer(sender, greeting.pid, greeting.host)
-            link = self._ends[sender, channel, SERVER] = NetLink(self._network, peer, channel, self._receiver)
+            link = self._ends[sender, channel, SERVER] = NetLink(self._surroundings, peer, channel, self._receiver)
             if sender not in self._alive:
                 link.end(PeerLost(f"{link.name} is gone"))
                 return

@@ -6,11 +6,11 @@ found on the network, as those of other hosts are. Both offer the same :class:`R
 
 ::
 
-    directory   the runtime directory, and errors of files in words
-    checks      what may be added
+    runtime     the runtime directory, and errors of files in words
+    checks      what may be added, and how callbacks are told
     locks       flock
     nodes       one file a process, under flock: who is alive
-    records     one file a HERO
+    entries     one file a HERO
     host        Registry, from these three
     inotify     what the kernel tells about directories
     watch       who comes and who goes
@@ -22,12 +22,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from heros.registry.directory import runtime_directory
+from heros.registry.runtime import runtime_directory
 
 __all__ = ["Registry", "runtime_directory"]
 
 
-def _has_host_records() -> bool:
+def _has_host_registry() -> bool:
     try:
         import fcntl  # noqa: F401
     except ImportError:
@@ -35,7 +35,7 @@ def _has_host_records() -> bool:
     return sys.platform == "linux"
 
 
-if TYPE_CHECKING or _has_host_records():
+if TYPE_CHECKING or _has_host_registry():
     from heros.registry.host import Registry
 else:
     from heros.registry.process import Registry

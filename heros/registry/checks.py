@@ -1,11 +1,15 @@
-"""What both registries check before they add a HERO."""
+"""What both registries do alike: what they check before they add a HERO, and how they tell of one."""
 
 from __future__ import annotations
 
-from heros.entry import Entry, check_name
+import logging
+
+from heros.entry import Entry, OnEntry, check_name
 from heros.exceptions import HEROSError, NameInUse
 
-__all__ = ["check_addition", "name_in_use"]
+__all__ = ["check_addition", "name_in_use", "tell"]
+
+log = logging.getLogger("heros.registry")
 
 
 def check_addition(entry: Entry, node_id: str, closed: bool) -> None:
@@ -28,3 +32,11 @@ def name_in_use(entry: Entry) -> NameInUse:
         f"{entry.pid} on {entry.host or 'this host'}. Choose another name, end that process, or do without "
         "exclusive=True."
     )
+
+
+def tell(callback: OnEntry, entry: Entry) -> None:
+    """Call a callback of a watch. What it raises is logged."""
+    try:
+        callback(entry)
+    except Exception:
+        log.exception("A callback that was told of HERO %s in realm %s failed", entry.name, entry.realm)

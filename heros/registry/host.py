@@ -1,9 +1,9 @@
 """This process's hand in the host's registry: what it adds, what it looks up, what it cleans up.
 
 Cleaning up
-    A process that was killed leaves its lock file, its socket and its records. Whoever looks up a name removes the
-    dead records in that name's folder on the spot, and never returns one of them. The rest is done by a *sweep*, which
-    goes through all records and removes the dead nodes' lock files last. A sweep runs when a lookup has met something
+    A process that was killed leaves its lock file, its socket and its entries. Whoever looks up a name removes the
+    dead entries in that name's folder on the spot, and never returns one of them. The rest is done by a *sweep*, which
+    goes through all entries and removes the dead nodes' lock files last. A sweep runs when a lookup has met something
     dead (on a worker), and when a process joins or leaves and finds that there is a dead node.
 """
 
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import HEROSError
 from heros.registry import locks
 from heros.registry.checks import check_addition
-from heros.registry.directory import explained, prepare
+from heros.registry.entries import Entries, folder_name
 from heros.registry.nodes import Nodes
-from heros.registry.records import Records, folder_name
+from heros.registry.runtime import explained, prepare
 from heros.registry.watch import Watcher
 from heros.workers import Workers
 
@@ -58,8 +58,8 @@ class Registry:
         self._sweep_due = False
         self._closed = False
         self._nodes = Nodes(self.directory / "nodes")
-        self._records = Records(self.directory / "realms", self._nodes, self._sweep_soon)
-        self._watcher = Watcher(self._records, self._nodes, node_id, workers)
+        self._entries = Entries(self.directory / "realms", self._nodes, self._sweep_soon)
+        self._watcher = Watcher(self._entries, self._nodes, node_id, workers)
         self.socket_path = self._nodes.socket_path(node_id)
         self._check_socket_path()
         with explained("join the registry", self.directory):
@@ -90,7 +90,7 @@ class Registry:
         with self._lock:
             check_addition(entry, self.node_id, self._closed)
             with explained(f"add HERO {entry.name!r}", self.directory):
-                there = self._records.add(entry, exclusive)
+                there = self._entries.add(entry, exclusive)
             self._own[entry.instance] = entry
             return there
 
@@ -100,14 +100,14 @@ class Registry:
             self._own.pop(entry.instance, None)
             if not self._closed:
                 with explained(f"remove HERO {entry.name!r}", self.directory):
-                    self._records.remove(entry)
+                    self._entries.remove(entry)
 
     # -- everybody's ------------------------------------------------------------------------------------------
 
     def find(self, realm: str, name: str) -> list[Entry]:
         """The live HEROs of this name, the newest first. Costs the same however many other names there are."""
         with explained(f"look up HERO {name!r}", self.directory):
-            return [entry for entry in self._records.find(realm, name) if entry.name == name and entry.realm == realm]
+            return [entry for entry in self._entries.find(realm, name) if entry.name == name and entry.realm == realm]
 
     def entries(self, realm: str) -> list[Entry]:
         """All live HEROs of a realm, those of one name together, the newest of them first."""
@@ -116,8 +116,8 @@ class Registry:
         with explained(f"list realm {realm!r}", self.directory):
             return [
                 entry
-                for name in sorted(self._records.names(folder))
-                for entry in self._records.live(folder, name, alive)
+                for name in sorted(self._entries.names(folder))
+                for entry in self._entries.live(folder, name, alive)
                 if entry.realm == realm
             ]
 
@@ -126,17 +126,15 @@ class Registry:
         alive: dict[str, bool] = {}
         found: set[str] = set()
         with explained("list the realms", self.directory):
-            for folder in self._records.realms():
-                for name in self._records.names(folder):
-                    live = self._records.live(folder, name, alive)
+            for folder in self._entries.realms():
+                for name in self._entries.names(folder):
+                    live = self._entries.live(folder, name, alive)
                     if live:
                         found.add(live[0].realm)
                         break
         return sorted(found)
 
-    def watch(
-        self, realm: str, added: Callable[[Entry], object], removed: Callable[[Entry], object]
-    ) -> Callable[[], None]:
+    def watch(self, realm: str, added: OnEntry, removed: OnEntry) -> Callable[[], None]:
         """Be told of the HEROs of a realm: first of all that are there, then of those that come and go.
 
         Told promptly, also when a process is killed, and without any polling where the system allows it. The callbacks
@@ -161,7 +159,7 @@ class Registry:
             self._watcher.close()
             try:
                 for entry in self._own.values():
-                    self._records.remove(entry)
+                    self._entries.remove(entry)
                 self._sweep()
                 self._nodes.remove_files(self.node_id)
             except OSError as error:  # what is left is garbage from now on, and the next process that joins removes it
@@ -203,9 +201,9 @@ class Registry:
             log.warning("Cleaning up in %s failed: %s", self.directory, error)
 
     def _sweep(self) -> None:
-        dead = self._nodes.dead()  # before the records are read: these nodes write no more
+        dead = self._nodes.dead()  # before the entries are read: these nodes write no more
         if dead:
-            self._records.sweep()
+            self._entries.sweep()
             for node_id in dead:
                 self._nodes.remove_if_dead(node_id)
 
@@ -213,7 +211,7 @@ class Registry:
 def _keep_from_aging(directory: Path) -> int:
     """Hold a shared lock on the directory, which tells systemd-tmpfiles not to remove old files from it.
 
-    The default directory may be below /tmp, and the records of an instrument server can be months old.
+    The default directory may be below /tmp, and the entries of an instrument server can be months old.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     locks.share(fd)

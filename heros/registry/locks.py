@@ -16,6 +16,7 @@ from typing import Final
 __all__ = ["names", "release", "share", "take"]
 
 PAUSE_SECONDS: Final = 0.0005
+"""Between two tries for a lock: about as long as others hold it."""
 
 
 def take(fd: int, seconds: float) -> bool:

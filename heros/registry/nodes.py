@@ -4,7 +4,7 @@ Each node has up to three files, named after its id, which is never used again::
 
     <node id>.lock    locked by its process for as long as that lives; says which process it is
     <node id>.sock    its unix socket
-    <node id>.new     a record on its way to its place
+    <node id>.new     an entry on its way to its place
 
 Alive or not is a fact
     The kernel drops the lock with the process. A node whose lock file is free, or is not there, is dead; no pid and
@@ -13,7 +13,7 @@ Alive or not is a fact
 
 The lock file comes first and goes last
     A node makes its lock file before anything else, and whoever cleans up after a dead one removes it after
-    everything else, records included. So as long as there may be something to clean up, there is a file that says so.
+    everything else, entries included. So as long as there may be something to clean up, there is a file that says so.
 
 Who removes it, and who makes it
     Both lock first and then look whether the path still names the file that they have locked. A cleaner may find a
@@ -32,10 +32,13 @@ from typing import Final
 from heros.exceptions import HEROSError
 from heros.registry import locks
 
-__all__ = ["Nodes"]
+__all__ = ["ATTEMPTS", "LOCK_SECONDS", "Nodes"]
 
 ATTEMPTS: Final = 100
+"""How often what somebody else undid at the same moment is tried again; twice in a row is rare already."""
+
 LOCK_SECONDS: Final = 5.0
+"""How long others may hold a lock which they need for less than a millisecond; only a stopped process takes longer."""
 
 _SUFFIXES: Final = (".lock", ".sock", ".new")
 _NOT_A_LOCK_FILE: Final = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOTDIR, errno.EINVAL})
@@ -106,7 +109,7 @@ class Nodes:
         return {node_id for node_id in ids if not self.is_alive(node_id)}
 
     def remove_if_dead(self, node_id: str) -> None:
-        """Remove the files of a dead node. To be called when its records have been removed."""
+        """Remove the files of a dead node. To be called when its entries have been removed."""
         fd = self._open_if_dead(node_id)
         if fd is None:
             return

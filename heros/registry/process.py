@@ -1,26 +1,21 @@
-"""The registry where there are no host records (not Linux): it reaches no further than this process.
+"""The registry where there are no host entries (not Linux): it reaches no further than this process.
 
 HEROs of other processes are then found on the network, on whichever host they are.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
 from heros.exceptions import HEROSError
-from heros.registry.checks import check_addition, name_in_use
+from heros.registry.checks import check_addition, name_in_use, tell
 from heros.workers import Strand, Workers
 
 __all__ = ["Registry"]
-
-log = logging.getLogger("heros.registry")
-
-OnEntry = Callable[[Entry], object]
 
 
 class _Watch:
@@ -49,10 +44,7 @@ class _Watch:
 
     def _tell(self, callback: OnEntry, entry: Entry) -> None:
         if self.active:
-            try:
-                callback(entry)
-            except Exception:
-                log.exception("A callback that was told of HERO %s in realm %s failed", entry.name, entry.realm)
+            tell(callback, entry)
 
 
 class _Table:
@@ -72,7 +64,7 @@ class _Table:
             watch.look_soon(self)
 
 
-_tables: dict[Path, _Table] = {}  # one for each runtime directory, as on a host that has records
+_tables: dict[Path, _Table] = {}  # one for each runtime directory, as on a host that has entries
 
 
 class Registry:

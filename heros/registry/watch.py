@@ -7,7 +7,7 @@ Theory of operation
 
 What wakes it
     - inotify: one watch on the folder of the realm, where additions and removals show as events that carry the folder
-      of the name (see ``records``: Telling); and one on the folder of the realms, as a realm's folder comes and goes.
+      of the name (see ``entries``: Telling); and one on the folder of the realms, as a realm's folder comes and goes.
     - pidfd, one for each node that has HEROs here: the kernel's word that a process has ended. It is only an occasion
       to look at the lock, which decides. A pid can have been reused before the pidfd was opened: so the lock is looked
       at once more after that. If the node lived then, its pid was still its own.
@@ -27,10 +27,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from heros.entry import Entry
+from heros.entry import Entry, OnEntry
+from heros.registry.checks import tell
+from heros.registry.entries import Entries, folder_name
 from heros.registry.inotify import ATTRIB, CREATE, DELETE, IGNORED, OVERFLOW, Inotify
 from heros.registry.nodes import Nodes
-from heros.registry.records import Records, folder_name
 from heros.transport import Task
 from heros.workers import Strand, Timer, Workers
 
@@ -39,8 +40,7 @@ __all__ = ["Watcher"]
 log = logging.getLogger("heros.registry")
 
 POLL_SECONDS: Final = 1.0
-
-OnEntry = Callable[[Entry], object]
+"""Between two looks at what the kernel does not tell of: soon enough for people, and nothing for the CPU."""
 
 
 class _Watch:
@@ -57,10 +57,7 @@ class _Watch:
 
     def tell(self, callback: OnEntry, entry: Entry) -> None:
         if self.active:
-            try:
-                callback(entry)
-            except Exception:
-                log.exception("A callback that was told of HERO %s in realm %s failed", entry.name, entry.realm)
+            tell(callback, entry)
 
 
 class _Guard:
@@ -75,8 +72,8 @@ class _Guard:
 class Watcher:
     """Tells of the HEROs that come and go. Thread-safe. It has no descriptor while nobody watches."""
 
-    def __init__(self, records: Records, nodes: Nodes, node_id: str, workers: Workers) -> None:
-        self._records = records
+    def __init__(self, entries: Entries, nodes: Nodes, node_id: str, workers: Workers) -> None:
+        self._entries = entries
         self._nodes = nodes
         self._node_id = node_id
         self._workers = workers
@@ -155,7 +152,7 @@ class Watcher:
         alive: dict[str, bool] = {}
         for watch in list(watches):
             try:
-                there = self._records.names(watch.folder)
+                there = self._entries.names(watch.folder)
             except OSError as error:
                 self._look_again(error)
                 continue
@@ -167,7 +164,7 @@ class Watcher:
         if not watch.active:
             return
         try:
-            live = self._records.live(watch.folder, name, alive)
+            live = self._entries.live(watch.folder, name, alive)
         except OSError as error:
             watch.times.pop(name, None)
             self._look_again(error)
@@ -190,7 +187,7 @@ class Watcher:
     def _look_again(self, error: OSError) -> None:
         """Something could not be read; try again later, everything."""
         if self._timer is None:
-            log.warning("Watching the registry in %s: %s. Trying again.", self._records.directory, error)
+            log.warning("Watching the registry in %s: %s. Trying again.", self._entries.directory, error)
             self._timer = self._workers.call_later(POLL_SECONDS, partial(self._strand.run, self._poll))
 
     def _poll(self) -> None:
@@ -205,7 +202,7 @@ class Watcher:
         self._timer = self._workers.call_later(POLL_SECONDS, partial(self._strand.run, self._poll))
         for watch in list(self._watches):
             try:
-                times = self._records.names(watch.folder)
+                times = self._entries.names(watch.folder)
             except OSError:
                 continue  # the next time, then
             before, watch.times = watch.times, times
@@ -218,7 +215,7 @@ class Watcher:
     def _open_inotify(self) -> None:
         try:
             self._inotify = Inotify()
-            self._folders[self._inotify.add(self._records.directory, CREATE)] = ""
+            self._folders[self._inotify.add(self._entries.directory, CREATE)] = ""
             self._workers.watch(self._inotify.fd, partial(self._soon, self._read_inotify))
         except OSError as error:
             self._do_without_inotify(error)
@@ -228,7 +225,7 @@ class Watcher:
         if self._inotify is None:
             return
         try:
-            self._folders[self._inotify.add(self._records.directory / folder, CREATE | DELETE | ATTRIB)] = folder
+            self._folders[self._inotify.add(self._entries.directory / folder, CREATE | DELETE | ATTRIB)] = folder
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:

@@ -43,6 +43,7 @@ _NUMBER: Final = struct.Struct("=Q")
 
 _SHORTEST_TICK: Final = 0.02
 _LONGEST_TICK: Final = 1.0
+"""Between two looks for leases that no record has taken back: doubled each time, up to the longest."""
 
 
 class _Abandonable(Protocol):

@@ -41,7 +41,7 @@ from heros.shm.segment import create_shared, map_shared
 from heros.transport import Peer
 from heros.wire import PROTOCOL
 
-__all__ = ["MAX_MESSAGE", "Agreement", "Greeting", "open_channel", "receive", "send"]
+__all__ = ["MAX_MESSAGE", "Agreement", "Greeting", "close_all", "open_channel", "receive", "send"]
 
 MAX_MESSAGE: Final = 4096
 _MOST_DESCRIPTORS: Final = 253  # what Linux lets one message carry: room for all, so that all can be closed

@@ -49,6 +49,32 @@ import platform
 import struct
 from typing import Final
 
+__all__ = [
+    "COPY",
+    "DATA",
+    "DESCRIPTOR",
+    "FRAME",
+    "HEAD",
+    "LEASE",
+    "LENGTH_MASK",
+    "NONCE_BYTES",
+    "PAGE",
+    "RECORDS_PER_RING",
+    "RELEASE",
+    "RINGS_OFFSET",
+    "SLEEPING",
+    "SPILLED",
+    "STORES_IN_ORDER",
+    "TAG_SHIFT",
+    "TAIL",
+    "VERSION",
+    "WORD",
+    "WRAP",
+    "channel_bytes",
+    "max_record",
+    "ring_bytes",
+]
+
 VERSION: Final = 1
 """Of everything in this file and of the handshake."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from heros.exceptions import PoolExhausted
+from heros.shm import layout
 
 AVAILABLE: Final = sys.platform == "linux"
 """Whether this system has what shared memory is built from."""
@@ -29,9 +30,9 @@ if TYPE_CHECKING or AVAILABLE:
 
 __all__ = ["AVAILABLE", "FramePool", "empty"]
 
-_PAGE = 4096
 _SHORTEST_NAP = 50e-6
 _LONGEST_NAP = 2e-3
+"""Pauses of ``acquire`` between two looks for a free frame: short for a fast camera, and no load when it takes long."""
 
 _Shape = SupportsIndex | Sequence[SupportsIndex]
 
@@ -98,7 +99,7 @@ class FramePool:
         self._ordinary: deque[None] = deque([None] * self.count)
         if AVAILABLE and self._nbytes:
             arena = process_arena()
-            self._pool = arena.reserve(-(-self._nbytes // _PAGE) * _PAGE, self.count)
+            self._pool = arena.reserve(-(-self._nbytes // layout.PAGE) * layout.PAGE, self.count)
             self._give_back = weakref.finalize(self, arena.give_back, self._pool)
             self._give_back.atexit = False
 

@@ -68,9 +68,9 @@ class _Connector:
         self._own = _peer(uuid.uuid4().hex)
         self._node: Any = None
         if address.transport == "net":
-            from heros.net.session import NetNode
+            from heros.net.session import Network
 
-            self._node = NetNode(address.place, self._own, workers, Service(print))
+            self._node = Network(address.place, self._own, workers, Service(print))
             stack.callback(self._node.close)
             assert self._node.ready(DEADLINE)
 
@@ -187,9 +187,9 @@ def _serve(transport: str, place: str, node_id: str) -> None:
 
         server = ShmServer(place, _peer(node_id), workers, service)
     else:
-        from heros.net.session import NetNode
+        from heros.net.session import Network
 
-        server = NetNode(place, _peer(node_id), workers, service)
+        server = Network(place, _peer(node_id), workers, service)
         assert server.ready(DEADLINE)
         server.announce(Entry(place, "service", "1", node_id, os.getpid(), socket.gethostname()))
     print("READY", flush=True)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from heros.buffers import Buffer, buffer_nbytes
 from heros.entry import Entry
 from heros.exceptions import HEROSError
-from heros.net.session import NetNode
+from heros.net.session import Network
 from heros.transport import Channel, Link, Payload, Peer, Reply, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
@@ -147,7 +147,7 @@ class Node:
         self.peer = Peer(uuid.uuid4().hex, os.getpid(), socket.gethostname())
         self.workers = Workers()
         self.server = Server()
-        self.net = NetNode(realm, self.peer, self.workers, self.server)
+        self.net = Network(realm, self.peer, self.workers, self.server)
 
     def entry(self, name: str) -> Entry:
         return Entry(self.net.realm, name, uuid.uuid4().hex, self.peer.node_id, self.peer.pid, self.peer.host)

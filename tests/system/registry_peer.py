@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from heros.entry import Entry
 from heros.exceptions import HEROSError, NameInUse
-from heros.registry import Registry, locks, records
+from heros.registry import Registry, entries, locks
 from heros.workers import Workers
 
 
@@ -104,7 +104,7 @@ class Peer:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.registry._sweep()
-            self.registry._records.sweep()
+            self.registry._entries.sweep()
             rounds += 1
         return rounds
 
@@ -152,7 +152,7 @@ class Peer:
         return children[0]
 
     def patience(self, seconds: float) -> None:
-        records.LOCK_SECONDS = seconds  # type: ignore[misc]
+        entries.LOCK_SECONDS = seconds  # type: ignore[misc]
 
     def close(self) -> None:
         self.registry.close()

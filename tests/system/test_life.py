@@ -197,6 +197,12 @@ def test_a_duplicate_name_is_reported_loudly(caplog):
     assert str(os.getpid()) in record.message
 
 
+def test_arguments_behind_the_name_are_ignored_and_logged(caplog):
+    with LocalHERO("lamp", "lab") as hero:
+        assert hero._realm == "heros"
+    assert "give realm by name" in caplog.text
+
+
 def test_exclusive_refuses_to_be_the_second():
     with LocalHERO("single"):
         with pytest.raises(NameInUse, match="single"):
@@ -287,6 +293,35 @@ def test_a_forked_child_leaves_the_parents_heros_alone():
         hero.tick(1)
         wait_until(lambda: got == [1], what=lambda: str(got))
         assert RemoteHERO("parents").add(1, 2) == 3
+
+
+FORK = """
+import os, heros
+from heros import node
+class Hero(heros.LocalHERO):
+    pass
+def complaint(of):
+    try:
+        of.registry
+    except heros.exceptions.HEROSError as error:
+        return str(error)
+hero = Hero("parents")
+child = os.fork()
+if child == 0:
+    os._exit(0 if "stayed with the parent process" in complaint(hero._node) else 1)
+assert os.waitpid(child, 0)[1] == 0
+node.shutdown()
+assert "shut down: make a new one" in complaint(hero._node), complaint(hero._node)
+with Hero("parents") as hero:
+    print("READY", flush=True)
+"""
+
+
+@linux
+def test_what_is_left_of_a_closed_node_says_why():
+    with Child(FORK) as child:
+        child.ready()
+        assert child.end() == 0
 
 
 @linux

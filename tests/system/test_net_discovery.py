@@ -16,7 +16,7 @@ import pytest
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net import keys
-from heros.net.session import NetNode
+from heros.net.session import Network
 from heros.workers import Workers
 from tests.system.net_lab import Lab
 from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call, wait_for
@@ -245,7 +245,7 @@ def test_a_forked_child_forgets_the_session_and_opens_its_own(lab: Lab) -> None:
             del channel
             os.environ["HEROS_ZENOH_CONFIG"] = zenoh_config(lab.port, listen=False)
             own = lab.node.peer._replace(node_id=uuid.uuid4().hex, pid=os.getpid())
-            node = NetNode(lab.realm, own, Workers(), Server())
+            node = Network(lab.realm, own, Workers(), Server())
             child = node.connect(node.find("dev", 20)[0], Server())
             answer = PAIR.unpack(call(child, ADD, PAIR.pack(20, 22)).header)[0]
             node.close()

@@ -96,6 +96,41 @@ def test_a_hero_observer_follows_who_is_there(elsewhere):
             observer.get_object("ticker")
 
 
+class Meeting:
+    """A callback at which two threads that compare another one with it meet, if nothing keeps them apart."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2)
+
+    def __call__(self, *_: object) -> None: ...
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            self.barrier.wait(0.2)
+        except threading.BrokenBarrierError:
+            pass
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+def test_what_two_threads_register_at_once_is_registered_once(monkeypatch):
+    monkeypatch.setenv("HEROS_TRANSPORT", "shm")
+    got: list[object] = []
+    results: list[object] = []
+    with EventObserver("*", "tick") as observer:
+        observer.register_callback(Meeting())
+        callback = got.append
+        threads = [threading.Thread(target=lambda: results.append(observer.register_callback(callback))) for _ in "12"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results.count(False) == 1
+        assert observer.remove_callback(callback)
+        assert not observer.remove_callback(callback)
+
+
 def test_an_event_observer_hears_all_and_those_that_come_later(elsewhere):
     got: list[tuple[str, int]] = []
     with EventObserver("*", "tick", realm=elsewhere.realm) as observer:

@@ -21,7 +21,7 @@ from heros.entry import Entry
 from heros.workers import Workers
 
 if sys.platform != "linux":
-    pytest.skip("host records are kept on Linux only", allow_module_level=True)
+    pytest.skip("host entries are kept on Linux only", allow_module_level=True)
 
 from heros.registry import Registry, locks
 
@@ -237,12 +237,12 @@ def test_restart_under_the_name_while_the_old_records_are_there(
 
 
 def test_pid_of_the_dead_given_to_another_process(start: Callable[..., Process], registry: Registry) -> None:
-    """What the records and the lock file say of pids decides nothing: here all of them name this, live process."""
+    """What the entries and the lock file say of pids decides nothing: here all of them name this, live process."""
     server = start()
     server.ask("add", "s")
     (registry.directory / "nodes" / f"{server.node_id}.lock").write_text(f"{os.getpid()} {namespace()}\n")
-    [record] = (registry.directory / "realms" / "lab" / "s").iterdir()
-    record.write_bytes(record.read_bytes().replace(b'"pid":%d' % server.pid, b'"pid":%d' % os.getpid()))
+    [entry] = (registry.directory / "realms" / "lab" / "s").iterdir()
+    entry.write_bytes(entry.read_bytes().replace(b'"pid":%d' % server.pid, b'"pid":%d' % os.getpid()))
     assert [entry.pid for entry in registry.find("lab", "s")] == [os.getpid()]
     server.kill()
     assert registry.find("lab", "s") == []
@@ -380,7 +380,7 @@ def test_one_who_is_stopped_while_adding_is_named_as_the_reason(
 def test_of_eight_that_want_a_name_for_themselves_exactly_one_gets_it(
     start: Callable[..., Process], registry: Registry
 ) -> None:
-    """50 times; every other time there are dead records in the way, or the folder is being removed by its last one."""
+    """50 times; every other time there are dead entries in the way, or the folder is being removed by its last one."""
     processes = [start() for _ in range(8)]
     winner: Process | None = None
     for number in range(50):

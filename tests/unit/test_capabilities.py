@@ -23,9 +23,7 @@ from heros.capabilities import (
     EventCapability,
     MethodCapability,
     Parameter,
-    collect,
     from_list,
-    type_to_str,
     usable_name,
 )
 from heros.exceptions import DecodeError
@@ -43,6 +41,7 @@ from heros.inspect import (
     mark_hero_method,
     mark_reliable,
 )
+from heros.introspection import collect, type_to_str
 from heros.metadata import Metadata, package_versions
 
 
@@ -360,11 +359,17 @@ class Unprintable:
         raise RuntimeError("no")
 
 
+def described(function: AbcCallable[..., object]) -> MethodCapability:
+    (capability,) = collect(type("Holder", (), {"method": staticmethod(function)}))
+    assert isinstance(capability, MethodCapability)
+    return capability
+
+
 @pytest.mark.parametrize("default", [None, True, 3, -(2**63), 1.5, "text", b"raw", [1, "a", None]])
 def test_plain_defaults_travel(default: object) -> None:
     def method(x=default): ...
 
-    (parameter,) = MethodCapability.from_method(method).parameters
+    (parameter,) = described(method).parameters
     assert parameter.to_dict() == {"name": "x", "type": "undefined", "default": default, "kind": 1}
 
 
@@ -385,7 +390,7 @@ def test_plain_defaults_travel(default: object) -> None:
 def test_other_defaults_are_shown_as_text(default: object, shown: str) -> None:
     def method(x=default): ...
 
-    method_capability = MethodCapability.from_method(method)
+    method_capability = described(method)
     fields = method_capability.to_dict()["parameters"][0]
     assert fields["default"] == shown
     assert fields["opaque"] is True

@@ -19,7 +19,7 @@ def test_keys() -> None:
     assert keys.discover("lab", "*") == "@object/lab/*/_discover"
     assert keys.node_of(keys.alive("lab", "abc")) == "abc"
     assert keys.node_of(keys.changes("lab", "abc")) == "abc"
-    assert keys.last_chunk(keys.inbox("lab", "to", "from")) == "from"
+    assert keys.sender_of(keys.inbox("lab", "to", "from")) == "from"
 
 
 @pytest.mark.parametrize(

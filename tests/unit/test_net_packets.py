@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heros import limits, wire
-from heros.exceptions import DecodeError, EncodeError, OutOfSharedMemory
+from heros.exceptions import DecodeError, EncodeError
 from heros.net import packets
-from heros.net.packets import HEAD, PIECE_BYTES, WHOLE_BYTES, Body, Kind, entry, head, parse, split_body, split_entries
+from heros.net.packets import HEAD, PIECE_BYTES, WHOLE_BYTES, Body, Kind, framed, head, parse, split_body, split_frames
 
 
 def fields_of(header: bytes, count: int) -> wire.Fields:
@@ -32,18 +32,18 @@ def test_a_body_arrives_as_it_was_sent(header: bytes, buffers: list[bytes]) -> N
 @given(st.lists(st.tuples(st.binary(max_size=50), st.lists(st.binary(max_size=50), max_size=3)), max_size=5))
 def test_frames_share_a_packet(frames: list[tuple[bytes, list[bytes]]]) -> None:
     packet = head(Kind.FRAMES, 0, 7, 1) + b"".join(
-        entry(frame_of(header, len(buffers)), Body(header, buffers).joined()) for header, buffers in frames
+        framed(frame_of(header, len(buffers)), Body(header, buffers).joined()) for header, buffers in frames
     )
-    got = [(bytes(header), [bytes(b) for b in buffers]) for _, header, buffers in split_entries(packet)]
+    got = [(bytes(header), [bytes(b) for b in buffers]) for _, header, buffers in split_frames(packet)]
     assert got == frames
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_the_first_buffer_is_aligned_and_read_only(before: int, header_length: int) -> None:
     array = np.arange(5.0)
-    first = entry(frame_of(bytes(before), 0), bytes(before))
-    second = entry(frame_of(bytes(header_length), 1), Body(bytes(header_length), [array]).joined())
-    _, (_, _, (buffer,)) = split_entries(head(Kind.FRAMES, 0, 7, 1) + first + second)
+    first = framed(frame_of(bytes(before), 0), bytes(before))
+    second = framed(frame_of(bytes(header_length), 1), Body(bytes(header_length), [array]).joined())
+    _, (_, _, (buffer,)) = split_frames(head(Kind.FRAMES, 0, 7, 1) + first + second)
     assert isinstance(buffer, np.ndarray)
     assert buffer.ctypes.data % packets.ALIGNMENT == 0
     assert not buffer.flags.writeable
@@ -87,7 +87,7 @@ def test_a_large_body_is_cut_into_pieces(nbytes: int) -> None:
 
 def test_what_is_too_large_is_refused_at_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "NET_FRAME_BYTES", 100)
-    with pytest.raises(OutOfSharedMemory, match="Send it in parts"):
+    with pytest.raises(EncodeError, match="Send it in parts"):
         Body(b"", [bytes(200)])
     with pytest.raises(EncodeError, match=re.escape(str(limits.MAX_BUFFERS))):
         Body(b"", [b""] * (limits.MAX_BUFFERS + 1))
@@ -116,7 +116,7 @@ def test_whatever_the_bytes_it_is_a_decode_error_or_frames(data: bytes) -> None:
     for packet in (data, head(Kind.FRAMES, 0, 7, 1) + data):
         try:
             parse(packet, None)
-            split_entries(packet)
+            split_frames(packet)
         except DecodeError:
             pass
 

@@ -26,14 +26,14 @@ from hypothesis import strategies as st
 
 from heros.entry import Entry
 from heros.exceptions import HEROSError, NameInUse
-from heros.limits import MAX_NAME_LENGTH, MAX_RECORD_BYTES
+from heros.limits import MAX_ENTRY_BYTES, MAX_NAME_LENGTH
 from heros.workers import Workers
 
 if sys.platform != "linux":
-    pytest.skip("host records are kept on Linux only", allow_module_level=True)
+    pytest.skip("host entries are kept on Linux only", allow_module_level=True)
 
 from heros.registry import host, locks, process, runtime_directory
-from heros.registry.records import folder_name
+from heros.registry.entries import folder_name
 
 
 def unique() -> str:
@@ -482,7 +482,7 @@ def test_descriptors_do_not_depend_on_the_number_of_heros(registry: host.Registr
 def test_lookup_of_one_name_touches_its_own_folder_only(
     registry: host.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted, not timed: among 2,000 names a lookup opens its folder, reads one record and looks at one lock."""
+    """Counted, not timed: among 2,000 names a lookup opens its folder, reads one entry and looks at one lock."""
     for number in range(2000):
         registry.add(entry_of(registry, f"s{number}"))
     touched: list[str] = []
@@ -499,7 +499,7 @@ def test_lookup_of_one_name_touches_its_own_folder_only(
             patch.setattr(os, name, counting(getattr(os, name)))
         found = registry.find("lab", "s1234")
     assert len(found) == 1
-    assert len(touched) == 4, touched  # folder, its listing, record, lock
+    assert len(touched) == 4, touched  # folder, its listing, entry, lock
     assert not any(line.startswith("scandir") for line in touched)
 
 
@@ -514,7 +514,7 @@ def test_order_does_not_depend_on_the_clock(
     assert one.find("lab", "s") == [second, first]
 
 
-def test_records_that_are_none_are_ignored_and_logged_once(
+def test_entries_that_are_none_are_ignored_and_logged_once(
     registry: host.Registry, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = entry_of(registry, "s")
@@ -530,7 +530,7 @@ def test_records_that_are_none_are_ignored_and_logged_once(
         "other": json.dumps({**fields, "instance": "other", "name": "t"}).encode(),
         "misnamed": json.dumps({**fields, "instance": "another"}).encode(),
         "climbing": json.dumps({**fields, "instance": "climbing", "node_id": "../../x"}).encode(),
-        "large": good.to_json() + b" " * MAX_RECORD_BYTES,
+        "large": good.to_json() + b" " * MAX_ENTRY_BYTES,
     }
     for name, data in bad.items():
         (folder / f"{name}.json").write_bytes(data)
@@ -553,7 +553,7 @@ def test_records_that_are_none_are_ignored_and_logged_once(
 
 def test_record_that_is_too_large_is_refused(registry: host.Registry, directory: Path) -> None:
     with pytest.raises(HEROSError, match="extra_metadata"):
-        registry.add(entry_of(registry, "s", extra_metadata={"x": "x" * MAX_RECORD_BYTES}))
+        registry.add(entry_of(registry, "s", extra_metadata={"x": "x" * MAX_ENTRY_BYTES}))
     assert registry.realms() == []
 
 
@@ -670,7 +670,7 @@ def test_watching_goes_on_after_a_time_without_descriptors(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(other._records, "live", fail)
+        patch.setattr(other._entries, "live", fail)
         one.add(entry_of(one, "s"))
         until(lambda: failures)
         assert not told.log

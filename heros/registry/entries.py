@@ -5,16 +5,16 @@
     realms/<realm>/<name>/<instance>.json
 
 A lookup of one name opens one folder and reads the files in it, however many other names there are. Realm and name
-are percent-encoded; what would be too long for a file name is cut and completed by a hash. The record has the true
+are percent-encoded; what would be too long for a file name is cut and completed by a hash. The entry has the true
 names, and counts only where it says what its place says.
 
 Adding
-    A record is written aside (``nodes/<node id>.new``) and renamed into its folder, so nobody sees half of one. While
-    a process looks who has the name and then puts its record there, it holds the lock of the folder: of two that want
+    An entry is written aside (``nodes/<node id>.new``) and renamed into its folder, so nobody sees half of one. While
+    a process looks who has the name and then puts its entry there, it holds the lock of the folder: of two that want
     the name for themselves exactly one gets it.
 
 Removing
-    takes no lock. Whoever removes the last record removes the folder too, and may do so in the middle of an addition,
+    takes no lock. Whoever removes the last entry removes the folder too, and may do so in the middle of an addition,
     because that addition does everything through a descriptor of the folder: a rename into a folder that has been
     removed fails, and the addition begins anew. It can never end up in a second folder of the same name, whose lock
     somebody else may hold.
@@ -25,7 +25,7 @@ Telling
     who polls, it is a new time stamp. (Coarse kernel time could repeat itself, so the time is set in nanoseconds.)
 
 Order
-    Records of one name are ordered by the files' times. The adder sets its file's time after all that it finds there,
+    Entries of one name are ordered by the files' times. The adder sets its file's time after all that it finds there,
     so the order is right even if the clock was set back.
 """
 
@@ -44,12 +44,12 @@ from urllib.parse import quote
 
 from heros.entry import Entry
 from heros.exceptions import DecodeError, HEROSError
-from heros.limits import MAX_RECORD_BYTES
+from heros.limits import MAX_ENTRY_BYTES
 from heros.registry import locks
 from heros.registry.checks import name_in_use
 from heros.registry.nodes import ATTEMPTS, LOCK_SECONDS, Nodes
 
-__all__ = ["Records", "folder_name"]
+__all__ = ["Entries", "folder_name"]
 
 log = logging.getLogger("heros.registry")
 
@@ -58,11 +58,12 @@ LONGEST: Final = 200
 """Characters of an encoded name that are kept before the hash; a file name can have 255."""
 
 MAX_COMPLAINTS: Final = 1000
+"""Files that are logged as no entries, each once; bounds what a folder full of them costs."""
 
 _OPEN_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_OPEN_RECORD: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not block
+_OPEN_FILE: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not block
 _NO_FOLDER: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_NO_RECORD: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM})
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM})
 
 
 class _Found(NamedTuple):
@@ -70,13 +71,13 @@ class _Found(NamedTuple):
     entry: Entry
 
 
-class Records:
-    """The records of this host. Thread-safe.
+class Entries:
+    """The entries of this host. Thread-safe.
 
     Args:
         directory: the folder of the realms.
         nodes: who is alive.
-        on_dead: called when the record of a dead node was found, and removed.
+        on_dead: called when the entry of a dead node was found, and removed.
     """
 
     def __init__(self, directory: Path, nodes: Nodes, on_dead: Callable[[], None]) -> None:
@@ -88,7 +89,7 @@ class Records:
     # -- changing ---------------------------------------------------------------------------------------------
 
     def add(self, entry: Entry, exclusive: bool) -> list[Entry]:
-        """Put a record into its place; the live entries of its name that were there, the newest first.
+        """Put an entry into its place; the live entries of its name that were there, the newest first.
 
         One thread of a node at a time: there is one place aside.
 
@@ -98,9 +99,9 @@ class Records:
             OSError: it cannot be written.
         """
         data = entry.to_json()
-        if len(data) > MAX_RECORD_BYTES:
+        if len(data) > MAX_ENTRY_BYTES:
             raise HEROSError(
-                f"what HERO {entry.name!r} says of itself takes {len(data)} bytes; at most {MAX_RECORD_BYTES} are "
+                f"what HERO {entry.name!r} says of itself takes {len(data)} bytes; at most {MAX_ENTRY_BYTES} are "
                 "allowed. Give it less extra_metadata, or fewer tags."
             )
         aside = self._nodes.aside_path(entry.node_id)
@@ -118,7 +119,7 @@ class Records:
                     finally:
                         locks.release(fd)
                 except FileNotFoundError:
-                    continue  # the folder was removed with its last record, at this very moment
+                    continue  # the folder was removed with its last entry, at this very moment
         finally:
             aside.unlink(missing_ok=True)
         raise HEROSError(
@@ -143,7 +144,7 @@ class Records:
         return [other.entry for other in there]
 
     def remove(self, entry: Entry) -> None:
-        """Remove a record; nothing happens if it is not there."""
+        """Remove an entry; nothing happens if it is not there."""
         fd = self._open(folder_name(entry.realm), folder_name(entry.name))
         if fd is None:
             return
@@ -169,7 +170,7 @@ class Records:
         _try_rmdir(self.directory / realm)
 
     def sweep(self) -> None:
-        """Remove every record that a dead node has left, and every folder that was made and never filled."""
+        """Remove every entry that a dead node has left, and every folder that was made and never filled."""
         alive: dict[str, bool] = {}
         for realm in self.realms():
             for name in self.names(realm):
@@ -237,23 +238,23 @@ class Records:
         found: list[_Found] = []
         removed = False
         for file in os.listdir(fd):
-            record = self._read(fd, realm, name, file)
-            if record is None:
+            item = self._read(fd, realm, name, file)
+            if item is None:
                 continue
-            node_id = record.entry.node_id
+            node_id = item.entry.node_id
             if node_id not in alive:
                 alive[node_id] = self._nodes.is_alive(node_id)
             if alive[node_id]:
-                found.append(record)
+                found.append(item)
             else:
                 removed |= _try_unlink(fd, file)
         if removed:
             self._announce(fd, realm, name)
             self._on_dead()
-        return sorted(found, key=lambda record: record.time, reverse=True)
+        return sorted(found, key=lambda each: each.time, reverse=True)
 
     def _read(self, folder: int, realm: str, name: str, file: str) -> _Found | None:
-        """The record in one file; None if it has gone, or is none."""
+        """The entry in one file; None if it has gone, or is none."""
         try:
             return _parse(folder, realm, name, file)
         except FileNotFoundError:
@@ -265,7 +266,7 @@ class Records:
     def _complain(self, path: str, error: DecodeError) -> None:
         if path not in self._complained and len(self._complained) < MAX_COMPLAINTS:
             self._complained.add(path)
-            log.warning("%s is no record of a HERO and is ignored: %s. Delete it.", self.directory / path, error)
+            log.warning("%s is no entry of a HERO and is ignored: %s. Delete it.", self.directory / path, error)
 
 
 def folder_name(name: str) -> str:
@@ -280,18 +281,18 @@ def folder_name(name: str) -> str:
 
 
 def _parse(folder: int, realm: str, name: str, file: str) -> _Found:
-    """Read one file. Raises ``DecodeError`` unless it holds the record that its place promises."""
+    """Read one file. Raises ``DecodeError`` unless it holds the entry that its place promises."""
     try:
-        fd = os.open(file, _OPEN_RECORD, dir_fd=folder)
+        fd = os.open(file, _OPEN_FILE, dir_fd=folder)
     except OSError as error:
-        if error.errno in _NO_RECORD:
+        if error.errno in _NO_FILE:
             raise DecodeError(error.strerror) from None
         raise
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_RECORD_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ENTRY_BYTES:
             raise DecodeError("it is not a file, or too large")
-        data = os.read(fd, MAX_RECORD_BYTES)
+        data = os.read(fd, MAX_ENTRY_BYTES)
     finally:
         os.close(fd)
     entry = Entry.from_json(data)

@@ -48,7 +48,7 @@ from typing import Final, Protocol
 from heros.limits import MAX_WORKERS
 from heros.transport import Task
 
-__all__ = ["Strand", "Timer", "Workers", "leading", "let_go"]
+__all__ = ["Strand", "Timer", "Workers", "in_main_thread", "leading", "let_go"]
 
 log = logging.getLogger("heros.workers")
 
@@ -73,6 +73,11 @@ def let_go() -> None:
     held = leading.pop(get_ident(), None)
     if held is not None:
         held.let_go()
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread that signals interrupt."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class Timer:
@@ -159,7 +164,7 @@ def run_task(task: Task) -> None:
     except Exception:
         log.exception("A task of heros failed; this is a defect of heros, please report it")
     except BaseException:
-        if threading.current_thread() is threading.main_thread():
+        if in_main_thread():
             raise
         log.exception("A task of heros ended in an exception that ends programs; it ended only the task")
 

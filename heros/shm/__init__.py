@@ -24,5 +24,7 @@ def reset_after_fork() -> None:
     """
     if "heros.shm.endpoint" in sys.modules:
         sys.modules["heros.shm.endpoint"].abandon_all()
+    if "heros.shm.lead" in sys.modules:
+        sys.modules["heros.shm.lead"].process_group.abandon()
     if "heros.shm.arena" in sys.modules:
         sys.modules["heros.shm.arena"].reset_after_fork()

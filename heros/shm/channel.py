@@ -5,6 +5,10 @@ replies of the others too, and passes the role on when its own has come. It spin
 doorbell rings or the socket hangs up. When nobody waits but something is still to come (replies of ``submit``, buffers
 of arguments that the server gives back), the ring is marked asleep and a worker reads it when its doorbell rings.
 
+Ctrl-C, and what else a signal handler may raise, comes between any two steps of a call in the main thread. So the role
+is an ``RLock``, which can say whether the interrupted thread has it; what was read and not delivered is delivered by a
+worker; and what a signal handler or a finaliser itself calls meanwhile goes over a channel of its own.
+
 SYNC POINT: role
     A thread that finds the role taken queues itself in ``_parked`` before it tries once more. Whoever gives the role up
     does so before it looks at ``_parked``, and at what a worker must wait for. So either the newcomer gets the role, or
@@ -20,11 +24,11 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import sched_yield
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Final
 
 from heros import limits
@@ -36,13 +40,13 @@ from heros.shm.doorbell import CLOSED
 from heros.shm.endpoint import Endpoint
 from heros.shm.handshake import Agreement, open_channel
 from heros.shm.inbox import Frame, Inbox
-from heros.shm.lead import Lead, Spin, SpinGroup
+from heros.shm.lead import Lead, Spin, process_group
 from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
 from heros.transport import OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import FRAME, Kind
-from heros.workers import Workers
+from heros.workers import Workers, in_main_thread
 
 __all__ = ["ShmChannel", "connect"]
 
@@ -56,8 +60,6 @@ _LONGEST_NAP: Final = 2e-3
 _CALL: Final = int(Kind.CALL)
 _REPLIES: Final = (Kind.RESULT, Kind.ERROR)
 _EVENTS: Final = (Kind.SAMPLE, Kind.GAP, Kind.END)
-
-_group = SpinGroup()
 
 
 _reply = partial(tuple.__new__, Reply)  # Reply(*frame) takes twice as long
@@ -79,6 +81,16 @@ class _Waiter:
             self.gate.release()
 
 
+class _Nobody:
+    """The receiver of a channel that is for calls only."""
+
+    def receive(self, *_: object) -> None:
+        pass
+
+    def closed(self, *_: object) -> None:
+        pass
+
+
 class ShmChannel(Endpoint):
     """See ``transport.Channel``.
 
@@ -88,7 +100,14 @@ class ShmChannel(Endpoint):
 
     transport: Transport = "shm"
 
-    def __init__(self, agreement: Agreement, workers: Workers, receiver: Receiver, arena: Arena) -> None:
+    def __init__(
+        self,
+        agreement: Agreement,
+        workers: Workers,
+        receiver: Receiver,
+        arena: Arena,
+        connect_apart: Callable[[], ShmChannel],
+    ) -> None:
         super().__init__(agreement, workers, arena)
         requests, replies, events = agreement.rings
         self._receiver = receiver
@@ -96,7 +115,10 @@ class ShmChannel(Endpoint):
         self._returning = self._requests
         self._replies = Inbox(replies, _REPLIES, self._borrowed.borrow, self._take_release)
         self._reply_bell = agreement.reply_bell
-        self._role = Lock()
+        self._role = RLock()  # re-entrant only so that it can say who has it
+        self._reading = False
+        self._apart: ShmChannel | None = None
+        self._connect_apart = connect_apart
         # What a call needs, so that it need not be looked for: a quarter of a call is finding methods.
         self._acquire_role, self._release_role = self._role.acquire, self._role.release
         self._send_short, self._read_frame = self._requests.send_short, self._replies.read_frame
@@ -109,9 +131,10 @@ class ShmChannel(Endpoint):
         self.caught = 0
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
-        self._poll.register(self._fd, 0)  # its hang-up only
         inbox = Inbox(events, _EVENTS, self._borrowed.borrow)
-        self._events = Lead(inbox, workers, partial(receiver.receive, self), self._kick_events, self._lose, _group)
+        self._events = Lead(
+            inbox, workers, partial(receiver.receive, self), self._kick_events, self._lose, process_group
+        )
         self._events.start()
         self._watch_socket()
 
@@ -130,10 +153,14 @@ class ShmChannel(Endpoint):
         """Send a CALL and wait for its reply. See ``transport.Channel``."""
         call_id = next(self._ids)
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._acquire_role(False):
+        if self._reading:
             return self._call_beside(call_id, deadline, op, member, object_id, chain, header, buffers)
-        # With the role before the request is out: its reply finds a reader that is awake.
+        frame = None
         try:
+            if not self._acquire_role(False):
+                return self._call_beside(call_id, deadline, op, member, object_id, chain, header, buffers)
+            # With the role before the request is out: its reply finds a reader that is awake.
+            self._reading = True
             self._replies.wake()
             if (
                 self._lost is not None
@@ -141,38 +168,50 @@ class ShmChannel(Endpoint):
                 or len(header) > SHORT_HEADER
                 or not self._send_short(_CALL, op, member, call_id, object_id, chain, header)
             ):
-                self._request(call_id, deadline, op, member, object_id, chain, header, buffers)
+                self._request(call_id, deadline, op, member, object_id, chain, header, buffers, reading=True)
             frame = self._read_frame(self._quick)
-            if frame is not None and frame[0][4] == call_id:
-                return _reply(frame)
-            return self._read_until(call_id, deadline, frame)
-        except DecodeError as error:
-            raise self._refuse(error) from error
-        finally:
+            if frame is None or frame[0][4] != call_id:
+                frame = self._read_until(call_id, deadline, frame)
+            self._reading = False
             self._release_role()
             if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
                 self._pass_role_on()
+            return _reply(frame)
+        except BaseException as error:
+            self._stop_reading(frame)
+            if isinstance(error, DecodeError):
+                raise self._refuse(error) from error
+            raise
 
     def _call_beside(self, call_id: int, deadline: float | None, *request: Any) -> Reply:
-        """Call while another thread reads. It delivers this reply too, or hands over the role."""
+        """Call while the role is taken. Whoever has it delivers this reply too, or hands it over."""
+        if self._role._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+            return self._call_apart(request, deadline)
         waiter = self._pending[call_id] = _Waiter()
         try:
             self._request(call_id, deadline, *request)
-            while (reply := waiter.reply) is None:
-                if self._park(waiter, deadline):
-                    try:
-                        # If it is there no more, its reply has been delivered, or is about to be.
-                        if self._pending.pop(call_id, None) is not None:
-                            return self._read_until(call_id, deadline)
-                    finally:
-                        self._give_up_role()
+            while waiter.reply is None:
+                # If it is not pending any more, its reply has been delivered, or is about to be.
+                if self._park(waiter, deadline) and self._pending.pop(call_id, None) is not None:
+                    waiter.reply = _reply(self._read_until(call_id, deadline, None))
+        except DecodeError as error:
+            raise self._refuse(error) from error
         finally:
             waiter.here = False  # first: whoever passes the role on must not give it to this thread any more
             self._pending.pop(call_id, None)
-            self._pass_role_on()  # it may have been given to this thread, which does not use it
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
+            self._stop_reading()  # also when the role was given to this thread, which does not use it
+        if isinstance(waiter.reply, BaseException):
+            raise waiter.reply
+        return waiter.reply
+
+    def _call_apart(self, request: tuple[Any, ...], deadline: float | None) -> Reply:
+        """Call from within a call of this very thread, which a signal handler or a finaliser may do at any point of it.
+        The rings are in use by the frames below, so that there is another channel for it."""
+        apart = self._apart
+        if apart is None or apart.closed:
+            apart = self._apart = self._connect_apart()
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return apart.call(*(*request, timeout))
 
     def _request(
         self,
@@ -184,10 +223,11 @@ class ShmChannel(Endpoint):
         chain: int,
         header: bytes,
         buffers: Sequence[Buffer],
+        reading: bool = False,
     ) -> None:
         self._check_open()
         frame = FRAME.pack(_CALL, 0, op, member, call_id, object_id, chain, len(header), len(buffers))
-        self._write(frame, header, buffers, deadline)
+        self._write(frame, header, buffers, deadline, reading=reading)
 
     def submit(
         self,
@@ -245,9 +285,16 @@ class ShmChannel(Endpoint):
             raise PeerLost(str(self._lost))
 
     def _write(
-        self, frame: bytes, header: bytes, buffers: Sequence[Buffer], deadline: float | None, may_queue: bool = False
+        self,
+        frame: bytes,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        deadline: float | None,
+        may_queue: bool = False,
+        reading: bool = False,
     ) -> None:
-        """Write one request; wait for room until the deadline, unless it may be queued."""
+        """Write one request; wait for room until the deadline, unless it may be queued. ``reading``: whoever waits for
+        room with the role delivers replies meanwhile, as the server may have no room for these."""
         requests = self._requests
         record: Record | None = None
         try:
@@ -266,13 +313,15 @@ class ShmChannel(Endpoint):
                 ):
                     return
                 self._check_open()
+                if reading:
+                    self._deliver_all()
                 if deadline is not None and time.monotonic() >= deadline:
                     raise CallTimeout(f"node {self.peer.node_id} (pid {self.peer.pid}) takes no requests")
                 time.sleep(nap)
                 nap = min(2 * nap, _LONGEST_NAP)
         except DecodeError as error:
             raise self._refuse(error) from error
-        except BaseException:
+        except Exception:  # after Ctrl-C it may have been written: then the peer gives the leases back
             if record is not None:
                 self._lent.release(list(record.leases))
             raise
@@ -287,49 +336,66 @@ class ShmChannel(Endpoint):
     # -- who reads the replies --------------------------------------------------------------------------------
 
     def _take_role(self) -> bool:
-        if self._acquire_role(False):
-            self._replies.wake()
-            return True
-        return False
+        if self._reading or not self._acquire_role(False):
+            return False
+        self._reading = True
+        self._replies.wake()
+        return True
 
-    def _give_up_role(self) -> None:
-        self._release_role()
-        if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
-            self._pass_role_on()
+    def _stop_reading(self, frame: Frame | None = None) -> None:
+        """Give the role up if this thread has it, in whatever state it was interrupted.
+
+        Args:
+            frame: has been read, and perhaps not been delivered.
+        """
+        if frame is not None:
+            self._workers.post(partial(self._deliver, frame))
+        if self._role._is_owned():  # type: ignore[attr-defined]
+            self._reading = False
+            self._release_role()
+        self._pass_role_on()
 
     def _pass_role_on(self) -> None:
         """Without the role: see to it that what is still to come has a reader."""
         while True:
             try:
-                waiter = self._parked.popleft()
+                waiter = self._parked[0]
             except IndexError:
                 if not (self._pending or self._lent.loans) or self._lost is not None or not self._take_role():
                     return
-                if not self._watching:
-                    self._watching = True
-                    self._watch(self._reply_bell.fd, self._on_replies)
-                self._replies.sleep()
-                self._role.release()
+                try:
+                    if not self._watching:
+                        self._watch(self._reply_bell.fd, self._on_replies)
+                        self._watching = True
+                    self._replies.sleep()
+                finally:
+                    self._reading = False
+                    self._release_role()
                 if not self._parked:  # SYNC POINT: role
                     # A worker whom a doorbell woke while the role was held has gone away: look again for it.
                     if self._replies.ready():
                         self._workers.post(self._on_replies)
                     return
             else:
-                if waiter.here and waiter.reply is None:
+                waits = waiter.here and waiter.reply is None
+                if waits:
                     waiter.open()
+                with suppress(ValueError):  # another thread has passed the role on to it, too
+                    self._parked.remove(waiter)
+                if waits:
                     return
 
     def _park(self, waiter: _Waiter, deadline: float | None) -> bool:
-        """Wait until the reply is there, or the role is free; True if this thread has the role now."""
-        self._parked.append(waiter)
+        """Wait until the reply is there, or the role may be free; True if this thread has the role now."""
+        if waiter not in self._parked:
+            self._parked.append(waiter)
         if self._take_role():  # SYNC POINT: role
             return True
-        if waiter.reply is not None:
-            return False
-        remaining = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-        if not waiter.gate.acquire(timeout=remaining) and waiter.reply is None:
-            raise self._timed_out()
+        if waiter.reply is None:
+            remaining = _NET_SECONDS if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
+                raise self._timed_out()
+            waiter.gate.acquire(timeout=min(remaining, _NET_SECONDS))
         return False
 
     def _timed_out(self) -> CallTimeout:
@@ -339,40 +405,40 @@ class ShmChannel(Endpoint):
 
     # -- replies ----------------------------------------------------------------------------------------------
 
-    def _read_until(self, call_id: int, deadline: float | None, frame: Frame | None = None) -> Reply:
+    def _read_until(self, call_id: int, deadline: float | None, frame: Frame | None) -> Frame:
         """With the role: deliver replies, the first of which may be ``frame``, until that of ``call_id`` is there."""
         spin = self._spin
         until = spin.begin()
         slept = False
-        while True:
-            lost = self._lost  # before the last look: what a peer wrote before it died still counts
-            if frame is None:
-                frame = self._next_reply(_LOOKS)
+        try:
+            while True:
+                lost = self._lost  # before the last look: what a peer wrote before it died still counts
+                if frame is None:
+                    frame = self._read_frame(_LOOKS)
+                if frame is not None:
+                    if frame[0][4] == call_id:
+                        break
+                    self._deliver(frame)
+                    frame = None
+                    if deadline is not None and time.monotonic() > deadline:
+                        raise self._timed_out()
+                elif lost is not None:
+                    raise PeerLost(str(lost))
+                elif time.perf_counter() > until:
+                    self._sleep(deadline, spin.began)
+                    slept = True
+                else:
+                    sched_yield()  # the server may be waiting for this very processor
+        except BaseException:
             if frame is not None:
-                if frame[0][4] == call_id:
-                    break
-                self._deliver(frame)
-                frame = None
-            elif lost is not None:
-                raise PeerLost(str(lost))
-            elif time.perf_counter() > until:
-                self._sleep(deadline, spin.began)
-                slept = True
-            else:
-                sched_yield()  # the server may be waiting for this very processor
+                self._workers.post(partial(self._deliver, frame))
+            raise
         if slept:
             spin.missed()
             spin.woken()
         else:
             spin.hit()
-        return _reply(frame)
-
-    def _next_reply(self, looks: range) -> Frame | None:
-        """With the role: the next reply, None when there is none after so many looks."""
-        try:
-            return self._read_frame(looks)
-        except DecodeError as error:
-            raise self._refuse(error) from error
+        return frame
 
     def _refuse(self, error: DecodeError) -> PeerLost:
         """What the peer has written is nonsense: disconnect. Returns what to raise."""
@@ -380,14 +446,28 @@ class ShmChannel(Endpoint):
         return PeerLost(str(error))
 
     def _deliver(self, frame: Frame) -> None:
-        """Hand a reply to whoever waits for it, if anybody still does."""
-        entry = self._pending.pop(frame[0][4], None)
-        if entry is not None:
+        """Hand a reply to whoever waits for it, if anybody still does. May be called again when it was interrupted."""
+        call_id = frame[0][4]
+        entry = self._pending.get(call_id)
+        if isinstance(entry, _Waiter):
             self._settle(entry, _reply(frame))
+            self._pending.pop(call_id, None)
+        elif entry is not None:
+            if in_main_thread():  # a worker cannot be interrupted between the table and the callback
+                self._workers.post(partial(self._deliver, frame))
+            elif self._pending.pop(call_id, None) is not None:
+                self._settle(entry, _reply(frame))
 
     def _deliver_all(self) -> None:
-        while (frame := self._next_reply(_ONE_LOOK)) is not None:
-            self._deliver(frame)
+        """With the role: deliver what is there."""
+        frame = None
+        try:
+            while (frame := self._read_frame(_ONE_LOOK)) is not None:
+                self._deliver(frame)
+        except BaseException:
+            if frame is not None:
+                self._workers.post(partial(self._deliver, frame))
+            raise
 
     @staticmethod
     def _settle(entry: _Waiter | OnReply, reply: Reply | BaseException) -> None:
@@ -401,7 +481,7 @@ class ShmChannel(Endpoint):
             log.exception("Delivering a reply failed")
 
     def _sleep(self, deadline: float | None, started: float) -> None:
-        """With the role: wait for the doorbell, the hang-up of the socket, or a time-out."""
+        """With the role: wait for the doorbell, which also rings when the peer is lost, or a time-out."""
         ring = self._replies
         if self._watching and not self._pending and not self._lent.loans:
             self._watching = False  # or a worker would wake up beside this thread
@@ -419,11 +499,8 @@ class ShmChannel(Endpoint):
                 self.caught += 1
         finally:
             ring.wake()
-        for fd, _ in ready:
-            if fd == self._fd:
-                self._on_socket()
-            else:
-                self._reply_bell.clear()
+        if ready:
+            self._reply_bell.clear()
         waited = time.perf_counter() - started
         if not ready and limits.LONG_WAIT_SECONDS <= waited < limits.LONG_WAIT_SECONDS + seconds:
             log.warning(
@@ -436,10 +513,10 @@ class ShmChannel(Endpoint):
             return
         try:
             self._deliver_all()
-        except PeerLost:
-            pass  # everybody who waits is told
+        except DecodeError as error:
+            self._lose(error)
         finally:
-            self._give_up_role()
+            self._stop_reading()
 
     # -- events -----------------------------------------------------------------------------------------------
 
@@ -452,19 +529,14 @@ class ShmChannel(Endpoint):
     # -- the end ----------------------------------------------------------------------------------------------
 
     def _reading_here(self) -> bool:
-        return self._role.locked() or self._events.mine  # by whom, a worker can find out
-
-    def abandon(self) -> None:
-        """In a forked child: read nothing more; the parent does."""
-        super().abandon()
-        _group.abandon()
+        return self._role._is_owned() or self._events.mine  # type: ignore[attr-defined]
 
     def _finish(self) -> None:
         reason = self._lost
         assert reason is not None
         self._reply_bell.ring()  # whoever has the role wakes up, and leaves
         with self._role:
-            with suppress(PeerLost):
+            with suppress(DecodeError):
                 self._deliver_all()
             self._replies.close()
             if self._watching:
@@ -472,6 +544,8 @@ class ShmChannel(Endpoint):
         while self._pending:
             with suppress(KeyError):  # a caller has left by itself
                 self._settle(self._pending.popitem()[1], PeerLost(str(reason)))
+        if self._apart is not None:
+            self._apart.close()
         self._events.stop()
         self._requests.close()
         self._reply_bell = CLOSED
@@ -494,4 +568,5 @@ def connect(
     Raises:
         RemoteTransportError: shared memory cannot be used with it; says why.
     """
-    return ShmChannel(open_channel(path, own, node_id, timeout), workers, receiver, process_arena())
+    apart = partial(connect, path, own, node_id, workers, _Nobody(), timeout)
+    return ShmChannel(open_channel(path, own, node_id, timeout), workers, receiver, process_arena(), apart)

@@ -32,13 +32,12 @@ from typing import Final, TypeAlias
 
 from heros import limits
 from heros.buffers import Buffer
-from heros.exceptions import DecodeError
 from heros.shm.inbox import Inbox
 from heros.transport import Task
 from heros.wire import Fields
 from heros.workers import Workers, leading, run_task
 
-__all__ = ["Lead", "Spin", "SpinGroup"]
+__all__ = ["Lead", "Spin", "SpinGroup", "process_group"]
 
 Receive: TypeAlias = Callable[[Fields, bytes, Sequence[Buffer]], Task | None]
 
@@ -92,6 +91,9 @@ class SpinGroup:
     """The leads of one process that share one spinner."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self.spinning = Lock()
         self.leads: list[Lead] = []  # replaced, never changed: read without a lock
         self._changing = Lock()
@@ -106,10 +108,11 @@ class SpinGroup:
             self.leads = [other for other in self.leads if other is not lead]
 
     def abandon(self) -> None:
-        """In a forked child: forget the parent's leads, whose rings have a reader there."""
-        self.leads = []
-        self.spinning = Lock()  # another thread of the parent may have held it
-        self._changing = Lock()
+        """In a forked child: forget the parent's leads, whose rings have a reader there, also for the thread that
+        forked in the middle of a call; and the locks, which other threads of the parent may have held."""
+        for lead in self.leads:
+            lead.abandon()
+        self._reset()
 
     def glance(self) -> Lead | None:
         """The next lead in turn, taken, if it has something to read and nobody reads it."""
@@ -122,6 +125,10 @@ class SpinGroup:
         return None
 
 
+process_group: Final = SpinGroup()
+"""All leads of this process: those of its links and those of its channels."""
+
+
 class Lead:
     """Reads one ring, and runs what arrives.
 
@@ -130,7 +137,7 @@ class Lead:
         workers: where followers come from.
         receive: takes one frame, returns the work that is left; runs with the lead held and must not block.
         kick: has ``enter`` called soon, on a worker.
-        failed: told when the ring or a record is nonsense; runs with the lead held.
+        failed: told when the ring or a record is nonsense, after which nothing is read.
         group: the leads of this process.
     """
 
@@ -220,10 +227,14 @@ class Lead:
                         task = self._receive(*frame)
                         if task is not None:
                             self._workers.post(task)
-                except DecodeError as error:
+                except Exception as error:
                     self._failed(error)
             self.ring.close()
             self._receive = self._ring_kick = self._failed = _nothing
+
+    def abandon(self) -> None:
+        """In a forked child: read nothing more."""
+        self._stopped = True
 
     def _kick(self) -> None:
         if not self._kicked:
@@ -248,18 +259,18 @@ class Lead:
         while True:
             try:
                 frame = read(quick)
-                if frame is None:
-                    following = self._idle()
-                    if following is self:
-                        continue
-                    return following
-                task = receive(*frame)
-            except DecodeError as error:
+                task = None if frame is None else receive(*frame)
+            except Exception as error:  # a DecodeError, or, as it were, a MemoryError: who reads on would lose a frame
                 self._stopped = True
                 self._owner = 0
                 self._lock.release()
                 self._failed(error)
                 return None
+            if frame is None:
+                following = self._idle()
+                if following is not self:
+                    return following
+                continue
             if task is None:
                 continue
             # Give up the lead, run the task, and take the lead again.

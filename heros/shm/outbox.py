@@ -1,4 +1,10 @@
-"""The writing end of a ring, as a process uses it: shared by its threads, with what waits for room."""
+"""The writing end of a ring, as a process uses it: shared by its threads, with what waits for room.
+
+Whatever interrupts a thread in here (Ctrl-C, a signal handler that raises), the ring stays whole and others go on:
+nothing is taken outside of a ``try`` that gives it back, and who cannot say whether its reader was rung for, rings. A
+signal handler or a finaliser that sends, in a thread that is in the middle of sending on the same ring, finds
+``_writing`` set: what it sends waits in the queue until that thread is done.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +50,8 @@ class Outbox(Writer):
         "_acquire_lock",
         "_bell",
         "_borrowed",
+        "_closed",
+        "_flushing",
         "_lock",
         "_queue",
         "_queued_bytes",
@@ -51,6 +59,7 @@ class Outbox(Writer):
         "_returned",
         "_short_end",
         "_workers",
+        "_writing",
     )
 
     def __init__(
@@ -59,9 +68,12 @@ class Outbox(Writer):
         super().__init__(memory)
         self._bell = bell
         self._workers = workers
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant only so that it can say who has it
         self._acquire_lock = self._lock.acquire  # ``with`` takes twice as long
         self._release_lock = self._lock.release
+        self._writing = False
+        self._flushing = False
+        self._closed = False
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued_bytes = 0
         self._borrowed = borrowed
@@ -77,8 +89,8 @@ class Outbox(Writer):
         """
         length = len(header)
         prefix, size, pack_into, _ = SHORT[length]
-        self._acquire_lock()
         try:
+            self._acquire_lock()
             tail = self._tail
             position = tail & self._mask
             straight = not (
@@ -86,68 +98,89 @@ class Outbox(Writer):
                 or tail + size - self._head > self._capacity
                 or self._queue
                 or self._returned
+                or self._writing
             )
             if straight:
+                self._writing = True
                 pack_into(self._data, position + _WORD, kind, 0, op, member, ident, first, second, length, 0, header)
                 self._prefixes[position >> 3] = prefix
                 self._tail = self._control[_TAIL] = tail + size  # SYNC POINT: publish
-        finally:
+                self._writing = False
             self._release_lock()  # SYNC POINT: sleep. This is its fence.
-        if not straight:
-            frame = FRAME.pack(kind, 0, op, member, ident, first, second, length, 0)
-            return self.send(layout.FRAME, frame + header)
-        sleeping = self._control[_SLEEPING]
-        if sleeping & 1 and sleeping != self._rung:
-            self._rung = sleeping
-            self._bell()
-        return True
+            sleeping = self._control[_SLEEPING]
+            if straight and sleeping & 1 and sleeping != self._rung:
+                self._bell()
+                self._rung = sleeping
+        except BaseException:
+            self._interrupted()
+            raise
+        if straight:
+            return True
+        return self.send(layout.FRAME, FRAME.pack(kind, 0, op, member, ident, first, second, length, 0) + header)
 
     def send(self, tag: int, body: bytes) -> bool:
         """Write one record; False when there is no room now. Raises ``DecodeError`` if the reader stored nonsense."""
-        with self._lock:
-            if (self._queue or self._returned) and not self._write_waiting():
-                return False
-            if not self.write(tag, body):
-                return False
-            must_ring = self.must_ring()
-        if must_ring:
-            self._bell()
-        return True
+        return self._write_and_ring(tag, body, may_queue=False)
 
     def send_or_queue(self, tag: int, body: bytes) -> bool:
-        """Write one record, now or later, in order; False when too much waits already."""
-        if self.send(tag, body):
-            return True
-        with self._lock:
-            if self._queued_bytes + len(body) > limits.QUEUED_BYTES:
-                return False
-            first = not self._queue
-            self._queue.append((tag, body))
-            self._queued_bytes += len(body)
-        if first:
-            self._workers.call_later(_RETRY, self.flush)
-        return True
+        """Write one record, now or later, in order; False when too much waits already, or the reader is gone."""
+        return self._write_and_ring(tag, body, may_queue=True)
 
     def flush(self) -> None:
         """Write what waits, as far as there is room."""
-        with self._lock:
-            try:
-                self._write_waiting()
-            except DecodeError:
-                return  # the next send says so
-            must_ring = self.must_ring()
-            again = bool(self._queue)
-        if must_ring:
-            self._bell()
-        if again:
-            self._workers.call_later(_RETRY, self.flush)
+        try:
+            self._write_and_ring(0, b"", may_queue=False)
+        except DecodeError:
+            pass  # the next send says so
 
     def close(self) -> None:
-        """Forget what waits, and the doorbell."""
+        """Forget what waits, and the doorbell. Nothing is written any more."""
         with self._lock:
+            self._closed = True
             self._queue.clear()
             self._queued_bytes = 0
             self._bell = _nothing
+
+    # -- with and without the lock ----------------------------------------------------------------------------
+
+    def _write_and_ring(self, tag: int, body: bytes, may_queue: bool) -> bool:
+        """Write what waits, then one record (tag 0: none), and ring."""
+        try:
+            with self._lock:
+                if self._closed:
+                    return False
+                if self._writing:  # further down the stack, by this very thread
+                    done = self._enqueue(tag, body) if tag else True
+                else:
+                    self._writing = True
+                    try:
+                        done = self._write_waiting() and (not tag or self.write(tag, body))
+                    finally:
+                        self._writing = False
+                    if not done and may_queue:
+                        done = self._enqueue(tag, body)
+                rings = self.must_ring()
+                again = bool(self._queue) and not self._flushing
+                self._flushing |= again
+            if rings:
+                self._bell()
+        except BaseException:
+            self._bell()  # it may have been written
+            raise
+        if again:
+            self._workers.call_later(_RETRY, self._flush_again)
+        return done
+
+    def _flush_again(self) -> None:
+        self._flushing = False
+        self.flush()
+
+    def _enqueue(self, tag: int, body: bytes) -> bool:
+        if self._queued_bytes + len(body) > limits.QUEUED_BYTES:
+            return False
+        self._queue.append((tag, body))
+        self._queued_bytes += len(body)
+        return True
 
     def _write_waiting(self) -> bool:
         borrowed = self._borrowed
@@ -163,3 +196,10 @@ class Outbox(Writer):
             self._queue.popleft()
             self._queued_bytes -= len(body)
         return True
+
+    def _interrupted(self) -> None:
+        """Something was raised at some point of ``send_short``: let others write; ring for what may be written."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+            self._writing = False
+            self._release_lock()
+        self._bell()

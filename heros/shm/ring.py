@@ -6,6 +6,9 @@ Rules
       (``layout`` draws them). Nobody does a read-modify-write on shared memory: pure Python has none that is atomic.
     - What the other side wrote is never trusted: it is read once, checked, and used only then. A side that finds
       nonsense raises ``DecodeError``; the ring is then of no more use, and the process goes on.
+    - A ring is used once, from its beginning: each end starts at 0, whatever the other may have stored by then.
+    - ``Outbox.send_short`` and ``Inbox.read_frame`` are ``write`` and ``read`` once more, in one step, for what nearly
+      every call and reply is. A change here is a change there; they bear the same labels.
 
 Theory of operation
     TAIL and HEAD count bytes since the beginning and only grow. ``TAIL - HEAD`` bytes are in the ring: 0 means
@@ -53,7 +56,6 @@ _PADDING: Final = layout.WORD - 1
 _TAG_SHIFT: Final = layout.TAG_SHIFT
 _LENGTH_MASK: Final = layout.LENGTH_MASK
 _WRAP_PREFIX: Final = layout.WRAP << layout.TAG_SHIFT
-_TOP: Final = (1 << 64) - 1
 
 
 class _End:
@@ -101,10 +103,7 @@ class Writer(_End):
 
     def __init__(self, memory: memoryview, ordered: bool = layout.STORES_IN_ORDER) -> None:
         super().__init__(memory, ordered)
-        self._tail = self._control[_TAIL]
-        self._head = self._tail
-        self._rung = 0
-        self._load_head(self._tail)
+        self._tail = self._head = self._rung = 0
 
     def write(self, tag: int, body: bytes) -> bool:
         """Publish one record; False when there is no room for it now.
@@ -169,8 +168,7 @@ class Reader(_End):
 
     def __init__(self, memory: memoryview, ordered: bool = layout.STORES_IN_ORDER) -> None:
         super().__init__(memory, ordered)
-        self._head = self._tail = self._control[_HEAD]
-        self._epoch = self._control[_SLEEPING] & (_TOP >> 1)
+        self._head = self._tail = self._epoch = 0
 
     def read(self) -> tuple[int, bytes] | None:
         """The tag and a copy of the body of the next record, or None when the ring is empty.

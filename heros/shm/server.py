@@ -20,7 +20,7 @@ from heros.shm.doorbell import CLOSED
 from heros.shm.endpoint import Endpoint, forget, remember
 from heros.shm.handshake import Agreement, Greeting
 from heros.shm.inbox import Inbox
-from heros.shm.lead import Lead, SpinGroup
+from heros.shm.lead import Lead, process_group
 from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, encode, stage
@@ -48,7 +48,6 @@ class ShmLink(Endpoint):
         workers: Workers,
         receiver: Receiver,
         arena: Arena,
-        group: SpinGroup,
         ended: Callable[[ShmLink], None],
     ) -> None:
         super().__init__(agreement, workers, arena)
@@ -61,7 +60,7 @@ class ShmLink(Endpoint):
         self._events = Outbox(events, self._ring_socket, workers)
         inbox = Inbox(requests, _REQUESTS, self._borrowed.borrow, self._take_release)
         receive = partial(receiver.receive, self)
-        self._requests = Lead(inbox, workers, receive, self._request_bell.ring, self._lose, group)
+        self._requests = Lead(inbox, workers, receive, self._request_bell.ring, self._lose, process_group)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -183,7 +182,6 @@ class ShmServer:
         self._lock = threading.Lock()
         self._links: set[ShmLink] = set()
         self._greetings: dict[int, tuple[socket.socket, Greeting, Timer]] = {}
-        self._group = SpinGroup()
         self._closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
@@ -263,7 +261,7 @@ class ShmServer:
                 return
             if not self._forget(fd, greeting, close=False):
                 return
-        link = ShmLink(agreement, self._workers, self._receiver, process_arena(), self._group, self._ended)
+        link = ShmLink(agreement, self._workers, self._receiver, process_arena(), self._ended)
         with self._lock:
             closed = self._closed
             if not closed:

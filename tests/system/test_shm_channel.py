@@ -155,7 +155,7 @@ def test_a_slow_call_delays_no_other(channel: ShmChannel) -> None:
 
     slow = threading.Thread(target=wait)
     slow.start()
-    wait_until(lambda: channel._role.locked())
+    wait_until(lambda: channel._reading)
     for _ in range(200):
         call(channel, Do.ECHO, b"fast")
     assert not done.is_set()
@@ -193,7 +193,7 @@ def test_a_timeout_leaves_the_channel_usable(channel: ShmChannel) -> None:
 def test_a_parked_caller_times_out_alone(channel: ShmChannel) -> None:
     slow = threading.Thread(target=lambda: call(channel, Do.SLEEP, b"0.5"))
     slow.start()
-    wait_until(lambda: channel._role.locked())
+    wait_until(lambda: channel._reading)
     with pytest.raises(CallTimeout):
         call(channel, Do.NEVER, timeout=0.05)
     slow.join(20)
@@ -246,7 +246,7 @@ def test_close_ends_waiting_calls(channel: ShmChannel) -> None:
     for thread in threads:
         thread.start()
     channel.submit(0, Do.NEVER, 0, 0, b"", (), outcome.put)
-    wait_until(lambda: channel._role.locked() and len(channel._pending) == 3)
+    wait_until(lambda: channel._reading and len(channel._pending) == 3)
     channel.close()
     for _ in range(4):
         assert isinstance(outcome.get(timeout=20), PeerLost)
@@ -483,7 +483,7 @@ def test_a_caller_that_gave_up_is_not_given_the_role(channel: ShmChannel) -> Non
         return thread
 
     threads = [ask(b"0.5")]
-    wait_until(lambda: channel._role.locked())
+    wait_until(lambda: channel._reading)
     threads.append(ask(b"1.0"))
     wait_until(lambda: channel._parked)
     with pytest.raises(CallTimeout):

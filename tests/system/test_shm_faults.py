@@ -110,7 +110,7 @@ def kill_in_mid_call(path: str, workers: Workers) -> None:
         for thread in threads:
             thread.start()
         channel.submit(0, Do.NEVER, 0, 0, b"", (), outcomes.append)
-        wait_until(lambda: channel._role.locked() and len(channel._pending) == 3)
+        wait_until(lambda: channel._reading and len(channel._pending) == 3)
         child.kill9()
         wait_until(lambda: len(outcomes) == 4)
         for thread in threads:

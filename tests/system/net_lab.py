@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
+from heros.demo.loopback import free_port, zenoh_config
 from heros.net.channel import NetChannel
 from tests.system.net_peer import Client, Node, Process, wait_for
-from tests.system.netconfig import free_port, zenoh_config
 
 
 class Lab:

@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heros.buffers import Buffer, buffer_nbytes
+from heros.demo.loopback import zenoh_config
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net.session import Network
 from heros.transport import Channel, Link, Payload, Peer, Reply, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
-from tests.system.netconfig import zenoh_config
 
 ECHO, ADD, FAIL, SLEEP, RESULT_OF, CHECKSUM, PUBLISH, LINKS = range(8)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from heros.demo.loopback import free_port, zenoh_config
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net import keys
@@ -20,7 +21,6 @@ from heros.net.session import Network
 from heros.workers import Workers
 from tests.system.net_lab import Lab
 from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call, wait_for
-from tests.system.netconfig import free_port, zenoh_config
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,15 +44,6 @@ def pattern(nbytes: int) -> NDArray[np.uint8]:
 
 def checksum(buffers: Sequence[Buffer]) -> int:
     return sum(int(np.frombuffer(buffer, np.uint8).sum(dtype=np.uint64)) for buffer in buffers if buffer_nbytes(buffer))
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What ``condition`` returns, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
-    return value
 
 
 class Server:

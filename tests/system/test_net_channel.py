@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -43,13 +42,6 @@ from tests.system.net_peer import (
 )
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    laboratory = Lab(monkeypatch)
-    yield laboratory
-    laboratory.close()
 
 
 def add(channel: Any, first: int = 2, second: int = 3, timeout: float | None = 30.0) -> int:

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +23,6 @@ from tests.system.net_lab import Lab
 from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    laboratory = Lab(monkeypatch)
-    yield laboratory
-    laboratory.close()
 
 
 class Watcher:

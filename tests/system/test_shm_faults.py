@@ -38,19 +38,6 @@ PEER = Path(__file__).with_name("shm_peer.py")
 
 
 @pytest.fixture
-def path(runtime_directory: Path) -> str:
-    runtime_directory.mkdir(exist_ok=True)
-    return str(runtime_directory / "s")
-
-
-@pytest.fixture
-def workers() -> Iterator[Workers]:
-    group = Workers("client")
-    yield group
-    group.stop()
-
-
-@pytest.fixture
 def child(path: str) -> Iterator[Child]:
     """A server in another process."""
     with Child(PEER, "serve", path) as process:

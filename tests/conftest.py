@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from heros.demo.loopback import free_port, zenoh_config
 from tests.oracle import Oracle
-from tests.system.netconfig import free_port, zenoh_config
 
 _numbers = itertools.count(1)
 _SILENT = '{mode: "peer", scouting: {multicast: {enabled: false}}, listen: {endpoints: []}}'

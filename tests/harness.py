@@ -28,7 +28,7 @@ DEADLINE = 20.0
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], deadline: float = 10.0, what: str | Callable[[], str] = "") -> T:
+def wait_until(condition: Callable[[], T], deadline: float = DEADLINE, what: str | Callable[[], str] = "") -> T:
     """Wait until ``condition()`` is true and return its value.
 
     Raises:

@@ -10,6 +10,7 @@
 ``tally``        what a reader counts by itself
 ``measured``     what is measured, and what has to be true of it
 ``children``     starting such processes and talking to them
+``loopback``     how they meet: Zenoh on this computer only
 ``report``       the table at the end
 ``steps``        the progress bar
 ``run``          the whole demo

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import Console
 
 from heros.demo.children import Child
+from heros.demo.loopback import free_port, zenoh_config
 from heros.demo.measured import SLOW_SECONDS, Acquisition, Calls, Frames, Reading
 from heros.demo.report import show
 from heros.demo.steps import Steps
@@ -86,7 +85,7 @@ class Crew:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
         self._realm = f"demo-{secrets.token_hex(4)}"
-        self._endpoint = f"tcp/127.0.0.1:{_free_port()}"
+        self._port = free_port()
         self._stack = ExitStack()
         self._directory = Path(self._stack.enter_context(_temporary_directory()))
         self._children: list[Child] = []
@@ -100,17 +99,17 @@ class Crew:
         self._stack.__exit__(kind, error, trace)
 
     def start_acquisition(self) -> Child:
-        return self._start("acquisition", ["heros.demo.acquire", self._realm], "listen", {})
+        return self._start("acquisition", ["heros.demo.acquire", self._realm], True, {})
 
     def start_reader(self, reader: Reader) -> Child:
         command = ["heros.demo.follow", self._realm, str(reader.calls), str(reader.delay)]
-        return self._start(f"{reader.name} reader", command, "connect", reader.environment)
+        return self._start(f"{reader.name} reader", command, False, reader.environment)
 
-    def _start(self, name: str, command: list[str], connection: str, environment: dict[str, str]) -> Child:
+    def _start(self, name: str, command: list[str], listen: bool, environment: dict[str, str]) -> Child:
         everything = {
             **_plain_environment(),
             "HEROS_RUNTIME_DIR": str(self._directory / "heros"),
-            "HEROS_ZENOH_CONFIG": _network(connection, self._endpoint),
+            "HEROS_ZENOH_CONFIG": zenoh_config(self._port, listen),
             **environment,
         }
         child = self._stack.enter_context(Child(name, command, everything, self._directory))
@@ -139,21 +138,7 @@ def _plain_environment() -> dict[str, str]:
     return environment
 
 
-def _network(connection: str, endpoint: str) -> str:
-    """A configuration of Zenoh that listens on, or connects to, ``endpoint`` and scouts for nobody."""
-    none: dict[str, list[str]] = {"endpoints": []}
-    endpoints = {"listen": none, "connect": none} | {connection: {"endpoints": [endpoint]}}
-    return json.dumps({"mode": "peer", "scouting": {"multicast": {"enabled": False}}} | endpoints)
-
-
 def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
     """One whose path is short enough to hold a unix socket: where the usual place is deep, in /tmp."""
     deep = len(tempfile.gettempdir()) > SHORT_PATH and os.path.isdir("/tmp")
     return tempfile.TemporaryDirectory(prefix="heros-demo-", dir="/tmp" if deep else None)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

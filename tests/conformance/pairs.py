@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heros import inproc
+from heros.demo.loopback import free_port, zenoh_config
 from heros.entry import Entry
 from heros.transport import Channel, OnReply, Peer, Reply
 from heros.workers import Workers
 from tests.conformance.service import Do, Recorder, Service
 from tests.harness import DEADLINE, Child
-from tests.system.netconfig import free_port, zenoh_config
 
 __all__ = ["TRANSPORTS", "Address", "Client", "Pair", "join_pair", "open_pair"]
 

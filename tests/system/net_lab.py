@@ -6,9 +6,10 @@ import uuid
 
 import pytest
 
+from heros.demo.loopback import free_port, zenoh_config
 from heros.net.channel import NetChannel
-from tests.system.net_peer import Client, Node, Process, wait_for
-from tests.system.netconfig import free_port, zenoh_config
+from tests.harness import wait_until
+from tests.system.net_peer import Client, Node, Process
 
 
 class Lab:
@@ -31,7 +32,7 @@ class Lab:
 
     def connect(self, name: str) -> tuple[NetChannel, Client]:
         client = Client()
-        (entry,) = wait_for(lambda: self.node.net.find(name, 10))
+        (entry,) = wait_until(lambda: self.node.net.find(name, 10))
         channel = self.node.net.connect(entry, client)
         assert isinstance(channel, NetChannel)
         return channel, client

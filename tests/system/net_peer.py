@@ -16,20 +16,20 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heros.buffers import Buffer, buffer_nbytes
+from heros.demo.loopback import zenoh_config
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net.session import Network
 from heros.transport import Channel, Link, Payload, Peer, Reply, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
-from tests.system.netconfig import zenoh_config
 
 ECHO, ADD, FAIL, SLEEP, RESULT_OF, CHECKSUM, PUBLISH, LINKS = range(8)
 
@@ -44,15 +44,6 @@ def pattern(nbytes: int) -> NDArray[np.uint8]:
 
 def checksum(buffers: Sequence[Buffer]) -> int:
     return sum(int(np.frombuffer(buffer, np.uint8).sum(dtype=np.uint64)) for buffer in buffers if buffer_nbytes(buffer))
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What ``condition`` returns, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
-    return value
 
 
 class Server:

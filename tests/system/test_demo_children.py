@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from heros.demo.children import Child, ChildFailed
+from tests.harness import wait_until
 
 ROOT = Path(__file__).parents[2]
 ECHO = """
@@ -122,7 +122,4 @@ os.kill(os.getpid(), 9)
     )
     assert result.returncode == -9, result.stderr
     child = int(result.stdout)
-    deadline = time.monotonic() + 20
-    while not gone(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: gone(child))

@@ -19,10 +19,10 @@ import pytest
 
 import heros
 from heros import LocalHERO, RemoteHERO, event
+from heros.demo.loopback import zenoh_config
 from heros.exceptions import NameInUse, PeerLost
 from tests.harness import Child, wait_until
 from tests.system import lab
-from tests.system.netconfig import zenoh_config
 
 LAB = Path(lab.__file__)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="shared memory is used on Linux only")

@@ -7,29 +7,22 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from heros.demo.loopback import free_port, zenoh_config
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net import keys
 from heros.net.session import Network
 from heros.workers import Workers
+from tests.harness import wait_until
 from tests.system.net_lab import Lab
-from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call, wait_for
-from tests.system.netconfig import free_port, zenoh_config
+from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    laboratory = Lab(monkeypatch)
-    yield laboratory
-    laboratory.close()
 
 
 class Watcher:
@@ -57,17 +50,17 @@ class Watcher:
 def test_find(lab: Lab) -> None:
     server = lab.process()
     instance = server.ask("announce", "dev")
-    (entry,) = wait_for(lambda: lab.node.net.find("dev", 10))
+    (entry,) = wait_until(lambda: lab.node.net.find("dev", 10))
     assert (entry.realm, entry.name, entry.instance) == (lab.realm, "dev", instance)
     assert (entry.node_id, entry.pid) == (server.node_id, server.pid)
     assert lab.node.net.find("nobody", 10) == []
     own = lab.node.entry("own")
     lab.node.net.announce(own)
-    (found,) = wait_for(lambda: lab.node.net.find("own", 1))
+    (found,) = wait_until(lambda: lab.node.net.find("own", 1))
     assert found == replace(own, tags=(*own.tags, f"_zid:{lab.node.net.zid}"))
-    assert wait_for(lambda: server.ask("find", "own", 1)) == [own.instance]
+    assert wait_until(lambda: server.ask("find", "own", 1)) == [own.instance]
     server.ask("withdraw", "dev")
-    wait_for(lambda: lab.node.net.find("dev", 1) == [])
+    wait_until(lambda: lab.node.net.find("dev", 1) == [])
     assert lab.node.net.entries(5) == [found]
 
 
@@ -88,7 +81,7 @@ def test_find_gives_up_when_nobody_is_there(lab: Lab) -> None:
 
 def test_heros_of_one_name_are_told_apart(lab: Lab) -> None:
     first, second = lab.process("dev"), lab.process("dev")
-    entries = wait_for(lambda: _if_count(lab.node.net.find("dev", 5), 2))
+    entries = wait_until(lambda: _if_count(lab.node.net.find("dev", 5), 2))
     assert {entry.node_id for entry in entries} == {first.node_id, second.node_id}
     for entry in entries:
         channel = lab.node.net.connect(entry, Server())
@@ -102,7 +95,7 @@ def _if_count(items: list[Entry], count: int) -> list[Entry] | None:
 
 def test_two_that_connect_to_a_third_find_each_other(lab: Lab) -> None:
     first, second = lab.process("one"), lab.process("two")
-    wait_for(lambda: second.ask("find", "one", 5))
+    wait_until(lambda: second.ask("find", "one", 5))
     second.ask("connect", "one")
     assert second.ask("add", "one", 1, 2) == 3
     lab.node.close()  # they are connected directly
@@ -113,45 +106,45 @@ def test_two_that_connect_to_a_third_find_each_other(lab: Lab) -> None:
 def test_watch(lab: Lab) -> None:
     early = lab.process("a", "b")
     watcher = Watcher(lab.node)
-    wait_for(lambda: watcher.names == ["a", "b"])
+    wait_until(lambda: watcher.names == ["a", "b"])
     early.ask("announce", "c")
     early.ask("withdraw", "a")
     late = lab.process("a")
-    wait_for(lambda: watcher.names == ["a", "b", "c"])
+    wait_until(lambda: watcher.names == ["a", "b", "c"])
     lab.node.net.announce(lab.node.entry("own"))
-    wait_for(lambda: "own" in watcher.names)
+    wait_until(lambda: "own" in watcher.names)
     second = Watcher(lab.node)
-    wait_for(lambda: second.names == ["a", "b", "c", "own"])
+    wait_until(lambda: second.names == ["a", "b", "c", "own"])
     second.stop()
     early.kill()
-    wait_for(lambda: watcher.names == ["a", "own"])
+    wait_until(lambda: watcher.names == ["a", "own"])
     late.ask("withdraw", "a")
-    wait_for(lambda: watcher.names == ["own"])
+    wait_until(lambda: watcher.names == ["own"])
     assert second.names == ["a", "b", "c", "own"]
 
 
 def test_watch_tells_apart_heros_of_one_name(lab: Lab) -> None:
     watcher = Watcher(lab.node)
     first, second = lab.process("dev"), lab.process("dev")
-    wait_for(lambda: watcher.names == ["dev", "dev"])
+    wait_until(lambda: watcher.names == ["dev", "dev"])
     first.ask("withdraw", "dev")
-    wait_for(lambda: watcher.names == ["dev"])
+    wait_until(lambda: watcher.names == ["dev"])
     assert [entry.node_id for entry in watcher.present.values()] == [second.node_id]
 
 
 def test_watch_survives_a_missed_change(lab: Lab) -> None:
     server = lab.process("a")
     watcher = Watcher(lab.node)
-    wait_for(lambda: watcher.names == ["a"])
+    wait_until(lambda: watcher.names == ["a"])
     lab.node.net._discovery._nodes[server.node_id].version = -5
     server.ask("announce", "b")
-    wait_for(lambda: watcher.names == ["a", "b"])
+    wait_until(lambda: watcher.names == ["a", "b"])
 
 
 def test_malformed_discovery_is_ignored(lab: Lab) -> None:
     server = lab.process("dev")
     watcher = Watcher(lab.node)
-    wait_for(lambda: watcher.names == ["dev"])
+    wait_until(lambda: watcher.names == ["dev"])
     bus = lab.node.net._bus
     lying = Entry("other", "liar", "i", server.node_id).to_json()
     for garbage in (b"", b"[]", b'{"version": 1}', b'{"version": 99, "added": true, "entry": %b}' % lying, b"\xff"):
@@ -160,7 +153,7 @@ def test_malformed_discovery_is_ignored(lab: Lab) -> None:
     bus.answer(keys.discover(lab.realm, "liar"), lambda query: [b"\xff", b"{}", lying])
     assert lab.node.net.find("liar", 0.5) == []
     server.ask("announce", "next")
-    wait_for(lambda: watcher.names == ["dev", "next"])
+    wait_until(lambda: watcher.names == ["dev", "next"])
     assert lab.node.net.find("dev", 5)
 
 
@@ -208,14 +201,14 @@ def test_what_one_hero_declares(lab: Lab) -> None:
     entries = [lab.node.entry(f"hero-{number}") for number in range(50)]
     for entry in entries:
         lab.node.net.announce(entry)
-    wait_for(lambda: len(bus._kept) == before + 2 * len(entries))
+    wait_until(lambda: len(bus._kept) == before + 2 * len(entries))
     assert threading.active_count() <= threads + 4  # workers, of which there may be a few at any time
     server = lab.process()
-    wait_for(lambda: len(lab.node.net.entries(5)) == 50)
+    wait_until(lambda: len(lab.node.net.entries(5)) == 50)
     assert server.ask("find", "hero-7", 5) == [entries[7].instance]
     for entry in entries:
         lab.node.net.withdraw(entry)
-    wait_for(lambda: len(bus._kept) == before)
+    wait_until(lambda: len(bus._kept) == before)
 
 
 def test_a_channel_leaves_nothing_behind(lab: Lab) -> None:
@@ -225,7 +218,7 @@ def test_a_channel_leaves_nothing_behind(lab: Lab) -> None:
         channel, _ = lab.connect("dev")
         call(channel, ADD, PAIR.pack(1, 2))
         channel.close()
-    wait_for(lambda: len(bus._kept) == 4)
+    wait_until(lambda: len(bus._kept) == 4)
     assert lab.node.net._ends == {}
     assert lab.node.net._attempts == {}
 

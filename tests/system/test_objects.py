@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import heros
+from heros.demo.loopback import zenoh_config
 from heros.exceptions import CallTimeout, EncodeError, HEROUnavailable, PeerLost, RemoteHEROError
 from heros.references import UnserializableRemoteObject
 from tests.harness import Child, wait_until
 from tests.system import lab
-from tests.system.netconfig import zenoh_config
 
 LAB = Path(lab.__file__)
 

@@ -12,8 +12,8 @@ import pytest
 import heros
 from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, PolledLocalDatasourceHERO, event
 from heros.datasource import DatasourceReturnSet
+from heros.demo.loopback import zenoh_config
 from tests.harness import Child, wait_until
-from tests.system.netconfig import zenoh_config
 
 SOURCE = """
 import asyncio, sys, threading, heros

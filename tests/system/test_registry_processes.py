@@ -24,16 +24,10 @@ if sys.platform != "linux":
     pytest.skip("host entries are kept on Linux only", allow_module_level=True)
 
 from heros.registry import Registry, locks
+from tests.harness import wait_until
 
 PEER = Path(__file__).with_name("registry_peer.py")
 ROOT = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.002)
 
 
 def files_in(directory: Path) -> list[str]:
@@ -147,15 +141,15 @@ def test_killed_process_vanishes_at_the_next_lookup_and_watchers_are_told(
     clean = files_in(directory)
     server, other = start(), start()
     instances = {server.ask("add", f"s{number}") for number in range(50)}
-    until(lambda: told.present == instances)
+    wait_until(lambda: told.present == instances)
     assert other.ask("find", "s7") == [entry.instance for entry in registry.find("lab", "s7")] != []
     server.kill()
     assert other.ask("find", "s7") == []
     assert registry.find("lab", "s8") == registry.entries("lab") == []
-    until(lambda: not told.present)
+    wait_until(lambda: not told.present)
     assert sorted(told.gone) == sorted(instances)
     other.ask("close")
-    until(lambda: files_in(directory) == clean)
+    wait_until(lambda: files_in(directory) == clean)
 
 
 def test_watcher_is_told_of_a_death_that_nobody_else_notices(start: Callable[..., Process], registry: Registry) -> None:
@@ -164,9 +158,9 @@ def test_watcher_is_told_of_a_death_that_nobody_else_notices(start: Callable[...
     for _ in range(8):
         server = start()
         instance = server.ask("add", "s")
-        until(lambda: told.present == {instance})  # noqa: B023
+        wait_until(lambda: told.present == {instance})  # noqa: B023
         server.kill()
-        until(lambda: not told.present)
+        wait_until(lambda: not told.present)
     assert len(told.gone) == 8
 
 
@@ -178,7 +172,7 @@ def test_dead_ones_are_cleaned_up_by_one_lookup_of_one_name(
     server.ask("add_many", 300)
     server.kill()
     assert registry.find("lab", "s5") == []
-    until(lambda: files_in(directory) == clean)
+    wait_until(lambda: files_in(directory) == clean)
 
 
 def test_those_who_ask_at_the_same_moment_do_not_take_each_other_for_the_owner(
@@ -232,7 +226,7 @@ def test_restart_under_the_name_while_the_old_records_are_there(
         instance = server.ask("add", "s", True)
         assert instance, "a dead one had the name"
         assert [entry.instance for entry in registry.find("lab", "s")] == [instance]
-        until(lambda: told.present == {instance})  # noqa: B023
+        wait_until(lambda: told.present == {instance})  # noqa: B023
         server.kill()
 
 
@@ -259,13 +253,13 @@ def test_watcher_is_not_taken_in_by_a_wrong_pid(
     lock.write_text(f"{unrelated.pid} {namespace()}\n")
     told = Told()
     registry.watch("lab", told.added, told.removed)
-    until(lambda: told.present == {instance})
+    wait_until(lambda: told.present == {instance})
     guard = registry._watcher._guards[server.node_id]
     unrelated.kill()
-    until(lambda: guard.timer is not None)
+    wait_until(lambda: guard.timer is not None)
     assert told.present == {instance}
     server.kill()
-    until(lambda: not told.present)
+    wait_until(lambda: not told.present)
 
 
 def test_node_of_another_pid_namespace_is_polled(
@@ -277,10 +271,10 @@ def test_node_of_another_pid_namespace_is_polled(
     (registry.directory / "nodes" / f"{server.node_id}.lock").write_text(f"{os.getpid()} 1\n")
     told = Told()
     registry.watch("lab", told.added, told.removed)
-    until(lambda: told.present == {instance})
+    wait_until(lambda: told.present == {instance})
     assert registry._watcher._guards[server.node_id].pidfd == -1
     server.kill()
-    until(lambda: not told.present)
+    wait_until(lambda: not told.present)
 
 
 def namespace() -> int:
@@ -297,14 +291,14 @@ def test_forked_child_that_lives_on_does_not_keep_its_parent_alive(
     registry.watch("lab", told.added, told.removed)
     server = start()
     instance = server.ask("add", "s")
-    until(lambda: told.present == {instance})
+    wait_until(lambda: told.present == {instance})
     child = server.ask("fork", True)
     try:
         assert registry.find("lab", "s"), "the child has withdrawn what is the parent's"
         server.process.kill()
         server.process.wait()
-        until(lambda: registry.find("lab", "s") == [])
-        until(lambda: not told.present)
+        wait_until(lambda: registry.find("lab", "s") == [])
+        wait_until(lambda: not told.present)
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -318,14 +312,14 @@ def test_lock_held_by_a_child_is_noticed_when_the_child_ends(
     registry.watch("lab", told.added, told.removed)
     server = start()
     instance = server.ask("add", "s")
-    until(lambda: told.present == {instance})
+    wait_until(lambda: told.present == {instance})
     guard = registry._watcher._guards[server.node_id]
     child = server.ask("fork", False)
     server.kill()
-    until(lambda: guard.timer is not None)
+    wait_until(lambda: guard.timer is not None)
     assert registry.find("lab", "s")
     os.kill(child, signal.SIGKILL)
-    until(lambda: not told.present)
+    wait_until(lambda: not told.present)
 
 
 def test_child_that_was_forked_in_an_addition_does_not_keep_the_name_locked(start: Callable[..., Process]) -> None:
@@ -412,13 +406,13 @@ def test_storm_of_additions_removals_and_lookups(
         rounds, missing = process.answer()
         assert rounds > 0
         assert missing == 0
-    until(lambda: told.present == {entry.instance for entry in registry.entries("lab")})
+    wait_until(lambda: told.present == {entry.instance for entry in registry.entries("lab")})
     for process in processes[:2]:
         process.kill()
     for process in processes[2:]:
         process.ask("close")
-    until(lambda: not told.present)
-    until(lambda: files_in(directory) == clean)
+    wait_until(lambda: not told.present)
+    wait_until(lambda: files_in(directory) == clean)
 
 
 def test_joining_and_leaving_while_others_clean_up(start: Callable[..., Process], directory: Path) -> None:
@@ -466,13 +460,13 @@ def test_deaths_leave_no_descriptor_thread_or_file_with_those_who_watch(
         servers = [start() for _ in range(3)]
         for server in servers:
             server.ask("add", "s")
-        until(lambda: len(told.present) == 3)
+        wait_until(lambda: len(told.present) == 3)
         for server in servers:
             server.kill()
-        until(lambda: not told.present)
+        wait_until(lambda: not told.present)
         stop()
-        until(lambda: registry._watcher._inotify is None)
-        until(lambda: files_in(directory) == clean)
+        wait_until(lambda: registry._watcher._inotify is None)
+        wait_until(lambda: files_in(directory) == clean)
 
     clean = files_in(directory)
     cycle()

@@ -34,23 +34,10 @@ PEER = Path(__file__).with_name("shm_peer.py")
 
 
 @pytest.fixture
-def path(runtime_directory: Path) -> str:
-    runtime_directory.mkdir(exist_ok=True)
-    return str(runtime_directory / "s")
-
-
-@pytest.fixture
 def server(path: str) -> Iterator[Child]:
     with Child(PEER, "serve", path) as child:
         child.ready()
         yield child
-
-
-@pytest.fixture
-def workers() -> Iterator[Workers]:
-    group = Workers("client")
-    yield group
-    group.stop()
 
 
 @pytest.fixture

@@ -38,19 +38,6 @@ PEER = Path(__file__).with_name("shm_peer.py")
 
 
 @pytest.fixture
-def path(runtime_directory: Path) -> str:
-    runtime_directory.mkdir(exist_ok=True)
-    return str(runtime_directory / "s")
-
-
-@pytest.fixture
-def workers() -> Iterator[Workers]:
-    group = Workers("client")
-    yield group
-    group.stop()
-
-
-@pytest.fixture
 def child(path: str) -> Iterator[Child]:
     """A server in another process."""
     with Child(PEER, "serve", path) as process:
@@ -506,17 +493,32 @@ def test_no_room_for_arguments_is_a_typed_error(child: Child, path: str, workers
     channel.close()
 
 
-def test_idle_processes_use_no_cpu(child: Child, path: str, workers: Workers) -> None:
+def threads_of(pid: int) -> dict[int, tuple[str, int]]:
+    """The state (``S``: it sleeps) of each thread of a process, and how often it has gone to sleep."""
+    found = {}
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        found[int(status.parent.name)] = fields["State"].split()[0], int(fields["voluntary_ctxt_switches"])
+    return found
+
+
+def test_idle_processes_sleep(child: Child, path: str, workers: Workers) -> None:
+    """Nobody spins, and nobody wakes up more often than the safety net of a doorbell makes it."""
     channel = dial(path, workers)
     channel.call(0, Do.ECHO, 0, 0, b"", (), 20)
-    time.sleep(0.2)
+    ours = {thread.native_id for thread in threading.enumerate() if thread.name.startswith(workers._name)}
+    assert ours
 
-    def ticks() -> int:
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
+    def idle() -> dict[int, int]:
+        """How often each thread has gone to sleep, once they all do."""
+        threads = threads_of(child.pid) | {
+            thread: known for thread, known in threads_of(os.getpid()).items() if thread in ours
+        }
+        asleep = all(state == "S" for state, _ in threads.values())
+        return {thread: switches for thread, (_, switches) in threads.items()} if asleep else {}
 
-    before, own_before = ticks(), time.process_time()
-    time.sleep(1.0)
-    assert ticks() - before <= 1
-    assert time.process_time() - own_before < 0.05
+    before = wait_until(idle, what="a thread that does not sleep")
+    time.sleep(1.0)  # in which nothing is to happen
+    after = wait_until(idle, what="a thread that does not sleep")
+    assert sum(after.values()) - sum(before.get(thread, 0) for thread in after) < 20
     channel.close()

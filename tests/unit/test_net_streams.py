@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from heros.net.inbox import Inbox
 from heros.net.outbox import Outbox, Staged
 from heros.net.packets import BATCH_BYTES, PIECE_BYTES, WHOLE_BYTES, Body, Kind, head, parse
 from heros.workers import Workers
+from tests.harness import wait_until
 
 CHANNEL = 99
 
@@ -76,13 +76,6 @@ def frame(ident: int, header: bytes, count: int) -> bytes:
     return wire.FRAME.pack(wire.Kind.CALL, 0, 0, 0, ident, 0, 0, len(header), count)
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 SIZES = [0, 10, BATCH_BYTES // 2, BATCH_BYTES, BATCH_BYTES + 1, WHOLE_BYTES, WHOLE_BYTES + 1, 3 * PIECE_BYTES + 5]
 
 
@@ -97,7 +90,7 @@ def test_frames_arrive_whole_and_in_order(workers: Workers, may_wait: bool) -> N
         outbox.send(frame(ident, b"h", 1), b"h", [buffer], may_wait)
         buffer[:] = 255  # it is the caller's again
     outbox.send(frame(len(order), b"", 0), b"", (), may_wait)
-    wait_for(lambda: outbox.backlog == 0)
+    wait_until(lambda: outbox.backlog == 0)
     sink.feed(wire_.packets)
     expected = [(ident, b"h", [bytes([ident]) * size]) for ident, size in enumerate(order)]
     assert sink.frames == [*expected, (len(order), b"", [])]
@@ -111,7 +104,7 @@ def test_small_frames_that_wait_share_packets(workers: Workers) -> None:
         outbox.send(frame(ident, b"0123456789", 0), b"0123456789", (), may_wait=False)
     assert outbox.backlog > 10_000
     wire_.open.set()
-    wait_for(lambda: outbox.backlog == 0)
+    wait_until(lambda: outbox.backlog == 0)
     assert len(wire_.packets) < 20
     sink.feed(wire_.packets)
     assert [ident for ident, _, _ in sink.frames] == list(range(1000))
@@ -123,12 +116,12 @@ def test_nobody_waits_behind_a_sender_that_is_blocked(workers: Workers) -> None:
     wire_.open.clear()
     blocked = threading.Thread(target=outbox.send, args=(frame(0, b"", 0), b"", (), True))
     blocked.start()
-    wait_for(lambda: outbox._busy.locked())
+    wait_until(lambda: outbox._busy.locked())
     for ident in range(1, 20):
         outbox.send(frame(ident, b"", 0), b"", (), may_wait=True)
     wire_.open.set()
     blocked.join()
-    wait_for(lambda: outbox.backlog == 0 and len(wire_.packets) >= 2)
+    wait_until(lambda: outbox.backlog == 0 and len(wire_.packets) >= 2)
     sink.feed(wire_.packets)
     assert [ident for ident, _, _ in sink.frames] == list(range(20))
 
@@ -140,7 +133,7 @@ def test_a_sender_does_not_overtake_what_is_queued(workers: Workers) -> None:
         outbox.send(frame(1, b"", 0), b"", (), may_wait=True)
     # The other sender has given up _busy and not looked at the queue yet.
     outbox.send(frame(2, b"", 0), b"", (), may_wait=True)
-    wait_for(lambda: outbox.backlog == 0)
+    wait_until(lambda: outbox.backlog == 0)
     sink.feed(wire_.packets)
     assert [ident for ident, _, _ in sink.frames] == [1, 2]
 
@@ -158,8 +151,8 @@ def test_many_threads_lose_and_double_nothing(workers: Workers) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for(lambda: outbox.backlog == 0)
-    wait_for(lambda: not outbox._busy.locked())
+    wait_until(lambda: outbox.backlog == 0)
+    wait_until(lambda: not outbox._busy.locked())
     sink.feed(wire_.packets)
     assert sorted(ident for ident, _, _ in sink.frames) == sorted(t * 1000 + n for t in range(6) for n in range(300))
     for thread_number in range(6):
@@ -181,7 +174,7 @@ def test_one_staged_payload_serves_many(workers: Workers) -> None:
     wires = [Wire(), Wire()]
     for ident, wire_ in enumerate(wires):
         outbox_to(wire_, workers).enqueue(frame(ident, b"value", 1), body)
-    wait_for(lambda: all(len(wire_.packets) == len(body.pieces) for wire_ in wires))
+    wait_until(lambda: all(len(wire_.packets) == len(body.pieces) for wire_ in wires))
     assert all(a is b for (a, _), (b, _) in zip(wires[0].packets, wires[1].packets, strict=True))
     sink = Sink(workers)
     sink.feed(wires[1].packets)
@@ -213,16 +206,18 @@ def test_a_lost_packet_breaks_the_stream(workers: Workers, monkeypatch: pytest.M
     packets = numbered(5, workers)
     sink = Sink(workers)
     sink.feed([packets[0], *packets[2:]])
-    wait_for(lambda: sink.broken)
+    wait_until(lambda: sink.broken)
     assert [ident for ident, _, _ in sink.frames] == [0]
 
 
 def test_a_late_packet_does_not_break_the_stream(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "NET_HELD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "NET_HELD_SECONDS", 0.05)
     packets = numbered(3, workers)
     sink = Sink(workers)
     sink.feed([packets[1], packets[0], packets[2]])
-    time.sleep(0.3)  # the timer, had it not been cancelled, would have run
+    overdue = threading.Event()
+    workers.call_later(limits.NET_HELD_SECONDS, overdue.set)  # after the stream's timer, had that not been cancelled
+    assert overdue.wait(20)
     assert not sink.broken
     assert len(sink.frames) == 3
 

@@ -34,6 +34,7 @@ if sys.platform != "linux":
 
 from heros.registry import host, locks, process, runtime_directory
 from heros.registry.entries import folder_name
+from tests.harness import wait_until
 
 
 def unique() -> str:
@@ -42,13 +43,6 @@ def unique() -> str:
 
 def entry_of(registry: Any, name: str, realm: str = "lab", **fields: Any) -> Entry:
     return Entry(realm, name, unique(), registry.node_id, pid=os.getpid(), host="here", class_name="Stage", **fields)
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.002)
 
 
 def files_in(directory: Path) -> list[str]:
@@ -331,14 +325,14 @@ def test_watch_tells_what_is_there_and_then_what_changes(pair: tuple[Any, Any]) 
     one.add(first)
     told = Told()
     stop = other.watch("lab", told.added, told.removed)
-    until(lambda: told.present == {first.instance})
+    wait_until(lambda: told.present == {first.instance})
     one.add(elsewhere)
     one.add(second)
-    until(lambda: told.present == {first.instance, second.instance})
+    wait_until(lambda: told.present == {first.instance, second.instance})
     one.remove(first)
-    until(lambda: told.present == {second.instance})
+    wait_until(lambda: told.present == {second.instance})
     one.close()
-    until(lambda: told.present == set())
+    wait_until(lambda: told.present == set())
     assert ("added", elsewhere.instance) not in told.log
     stop()
     stop()
@@ -346,7 +340,7 @@ def test_watch_tells_what_is_there_and_then_what_changes(pair: tuple[Any, Any]) 
     other.add(mine)
     again = Told()
     other.watch("lab", again.added, again.removed)
-    until(lambda: again.present == {mine.instance})
+    wait_until(lambda: again.present == {mine.instance})
     assert told.present == set()
 
 
@@ -356,9 +350,9 @@ def test_replaced_entry_is_told_as_removed_and_added(pair: tuple[Any, Any]) -> N
     told = Told()
     other.watch("lab", told.added, told.removed)
     one.add(entry)
-    until(lambda: len(told.log) == 1)
+    wait_until(lambda: len(told.log) == 1)
     one.add(replace(entry, tags=("new",)))
-    until(lambda: len(told.log) == 3)
+    wait_until(lambda: len(told.log) == 3)
     assert [what for what, _ in told.log] == ["added", "removed", "added"]
 
 
@@ -384,7 +378,7 @@ def test_callbacks_run_in_order_one_at_a_time_and_may_raise(
             one.add(entry)
             if number % 2:
                 one.remove(entry)
-        until(lambda: told.present == {entry.instance for entry in one.entries("lab")})
+        wait_until(lambda: told.present == {entry.instance for entry in one.entries("lab")})
     assert not overlaps
 
 
@@ -407,7 +401,7 @@ def test_watch_may_be_ended_by_its_own_callback(pair: tuple[Any, Any]) -> None:
     assert ended.wait(20)
     told = Told()
     other.watch("lab", told.added, told.removed)
-    until(lambda: len(told.present) == 2)
+    wait_until(lambda: len(told.present) == 2)
     assert len(calls) == 1
 
 
@@ -461,13 +455,13 @@ def test_nothing_is_left_after_close(open_registry: Callable[..., host.Registry]
     for registry in (one, other):
         for number in range(10):
             registry.add(entry_of(registry, f"s{number}"))
-    until(lambda: len(told.present) == 20)
+    wait_until(lambda: len(told.present) == 20)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(one.socket_path))
     one.close()
     other.close()
     assert files_in(directory) == ["nodes", "realms"]
-    until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 
 
 def test_descriptors_do_not_depend_on_the_number_of_heros(registry: host.Registry) -> None:
@@ -647,11 +641,11 @@ def test_without_inotify_it_polls(
     entries = [entry_of(one, f"s{number % 3}") for number in range(10)]
     for entry in entries:
         one.add(entry)
-    until(lambda: len(told.present) == 10)
+    wait_until(lambda: len(told.present) == 10)
     one.remove(entries[0])
-    until(lambda: len(told.present) == 9)
+    wait_until(lambda: len(told.present) == 9)
     one.close()
-    until(lambda: not told.present)
+    wait_until(lambda: not told.present)
     assert "inotify" in caplog.text
     stop()
 
@@ -672,9 +666,9 @@ def test_watching_goes_on_after_a_time_without_descriptors(
     with monkeypatch.context() as patch:
         patch.setattr(other._entries, "live", fail)
         one.add(entry_of(one, "s"))
-        until(lambda: failures)
+        wait_until(lambda: failures)
         assert not told.log
-    until(lambda: len(told.present) == 1)
+    wait_until(lambda: len(told.present) == 1)
 
 
 def test_idle_watch_does_nothing(open_registry: Callable[..., host.Registry], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -683,9 +677,9 @@ def test_idle_watch_does_nothing(open_registry: Callable[..., host.Registry], mo
     told = Told()
     other.watch("lab", told.added, told.removed)
     one.add(entry_of(one, "s"))
-    until(lambda: len(told.present) == 1)
+    wait_until(lambda: len(told.present) == 1)
     watcher = other._watcher
-    until(lambda: not len(watcher._strand))
+    wait_until(lambda: not len(watcher._strand))
     assert watcher._timer is None
     assert [guard.timer for guard in watcher._guards.values()] == [None]
     assert [guard.pidfd >= 0 for guard in watcher._guards.values()] == [True]

@@ -1,4 +1,5 @@
-"""Zenoh on loopback only, for tests: explicit endpoints, no multicast, so that nobody meets the neighbour's tests."""
+"""Zenoh on loopback only, for the demo and the tests: explicit endpoints and no multicast, so that nobody meets the
+neighbour's."""
 
 from __future__ import annotations
 

@@ -350,9 +350,13 @@ class ShmChannel(Endpoint):
         """
         if frame is not None:
             self._workers.post(partial(self._deliver, frame))
+        torn = False
         if self._role._is_owned():  # type: ignore[attr-defined]
+            torn, self._replies.torn = self._replies.torn, False
             self._reading = False
             self._release_role()
+        if torn and self._pending:  # it may have been the reply to any of them
+            self._lose(PeerLost("this channel was interrupted while it read a reply, which may have been another's"))
         self._pass_role_on()
 
     def _pass_role_on(self) -> None:

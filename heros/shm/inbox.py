@@ -32,6 +32,9 @@ def _nobody(*_: int) -> Buffer:
 class Inbox(Reader):
     """Reads frames. Not thread-safe: its users share a lock.
 
+    Attributes:
+        torn: whether something, such as Ctrl-C, was raised after a record was taken and before its frame was there.
+
     Args:
         memory: the ring's.
         kinds: of the frames that may come on it (``wire.Kind``).
@@ -39,7 +42,7 @@ class Inbox(Reader):
         released: takes the body of each RELEASE record; None: none may come.
     """
 
-    __slots__ = ("_borrow", "_kinds", "_released", "_shorts")
+    __slots__ = ("_borrow", "_kinds", "_released", "_shorts", "torn")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Inbox(Reader):
     ) -> None:
         super().__init__(memory)
         self._kinds = frozenset(map(int, kinds))
+        self.torn = False
         self._borrow = borrow
         self._released = released
         self._shorts = SHORT_BY_PREFIX if self._ordered else {}
@@ -94,6 +98,17 @@ class Inbox(Reader):
         self._released = None
 
     def _read_any(self) -> Frame | None:
+        try:
+            self.torn = True
+            frame = self._next_frame()
+            self.torn = False
+        except DecodeError:
+            raise
+        except Exception as error:  # no memory for a copy, no thread for a timer: the record is gone all the same
+            raise DecodeError(f"a record could not be taken: {error!r}") from error
+        return frame
+
+    def _next_frame(self) -> Frame | None:
         while (item := self.read()) is not None:
             tag, body = item
             if tag != layout.RELEASE:

@@ -155,6 +155,14 @@ class Borrowed:
 
     def borrow(self, number: int, flags: int, offset: int, length: int, lease: int) -> Buffer:
         """The buffer that a ``DESCRIPTOR`` describes, read-only. Raises ``DecodeError``."""
+        self.borrowed += 1
+        try:
+            return self._view(number, flags, offset, length, lease)
+        except BaseException:  # Ctrl-C, say: as there is no view of it, nobody else gives it back
+            self.returned.append(lease)
+            raise
+
+    def _view(self, number: int, flags: int, offset: int, length: int, lease: int) -> Buffer:
         segment = self.segments.get(number)
         if segment is None:
             self._fetch()
@@ -163,7 +171,6 @@ class Borrowed:
                 raise DecodeError(f"a record refers to segment {number}, which was not announced")
         if not length or offset + length > segment.size:
             raise DecodeError(f"a record describes {length} bytes at {offset} in a segment of {segment.size}")
-        self.borrowed += 1
         self._in_use()
         if flags & layout.COPY:
             data = bytes(segment.memory[offset : offset + length])

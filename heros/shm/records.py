@@ -181,14 +181,21 @@ def decode(tag: int, data: bytes, borrow: Borrow) -> tuple[Fields, bytes, Sequen
     if length > limits.MAX_HEADER_BYTES or count > limits.MAX_BUFFERS or start > len(rest):
         raise DecodeError(f"a record of {len(rest)} bytes declares {length} bytes of header and {count} buffers")
     buffers: list[Buffer] = []
-    for segment, flags, offset, nbytes, lease in _DESCRIPTOR.iter_unpack(memoryview(rest)[length:start]):
-        if segment:
-            buffers.append(borrow(segment, flags, offset, nbytes, lease))
-        elif nbytes > len(rest) - start:
-            raise DecodeError(f"a record declares an inline buffer of {nbytes} bytes and has {len(rest) - start}")
-        else:
-            buffers.append(rest[start : start + nbytes])
-            start += nbytes
+    descriptors = _DESCRIPTOR.iter_unpack(memoryview(rest)[length:start])
+    try:
+        for segment, flags, offset, nbytes, lease in descriptors:
+            if segment:
+                buffers.append(borrow(segment, flags, offset, nbytes, lease))
+            elif nbytes > len(rest) - start:
+                raise DecodeError(f"a record declares an inline buffer of {nbytes} bytes and has {len(rest) - start}")
+            else:
+                buffers.append(rest[start : start + nbytes])
+                start += nbytes
+    except KeyboardInterrupt:
+        for segment, flags, offset, nbytes, lease in descriptors:
+            if segment:
+                borrow(segment, flags, offset, nbytes, lease)  # and give it back at once
+        raise
     if start != len(rest):
         raise DecodeError(f"a record of {len(rest)} bytes has {len(rest) - start} too many")
     return fields, rest[:length], buffers

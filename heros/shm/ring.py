@@ -62,14 +62,13 @@ class _End:
     """What both ends have: the views of one ring's memory."""
 
     __slots__ = (
-        "_acquire",
         "_capacity",
         "_control",
         "_data",
+        "_fencing",
         "_mask",
         "_ordered",
         "_prefixes",
-        "_release",
         "max_record",
     )
 
@@ -85,15 +84,14 @@ class _End:
         self._prefixes = self._data.cast("Q")
         self._ordered = ordered
         self.max_record = layout.max_record(capacity)
-        lock = threading.Lock()  # of this end alone, so that it is never contended: a fence and nothing else
-        self._acquire = lock.acquire
-        self._release = lock.release
+        self._fencing = threading.Lock()  # of this end alone, so that it is never contended: a fence and nothing else
 
     def _fence(self) -> None:
         """Order every load and store before it before every one after it (see *What must hold*)."""
-        for _ in range(2):
-            self._acquire()
-            self._release()
+        with self._fencing:  # not acquire and release: Ctrl-C may come in between
+            pass
+        with self._fencing:
+            pass
 
 
 class Writer(_End):
@@ -139,8 +137,8 @@ class Writer(_End):
 
     def must_ring(self) -> bool:
         """Whether the doorbell must be rung for what was just written. Call it after every write, or batch of them."""
-        self._acquire()  # SYNC POINT: sleep
-        self._release()
+        with self._fencing:  # SYNC POINT: sleep
+            pass
         sleeping = self._control[_SLEEPING]
         if (sleeping & 1 and sleeping != self._rung) or not self._ordered:
             self._rung = sleeping
@@ -226,8 +224,8 @@ class Reader(_End):
         Either way SLEEPING stays odd until ``wake``.
         """
         self.rest()
-        self._acquire()  # SYNC POINT: sleep
-        self._release()
+        with self._fencing:  # SYNC POINT: sleep
+            pass
         return self._control[_TAIL] == self._head
 
     def rest(self) -> None:

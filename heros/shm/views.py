@@ -84,7 +84,8 @@ def own(segment: Segment, slot: object, offset: int, length: int, share: int = 0
 
 
 def borrow(segment: Segment, offset: int, length: int, lease: int, returned: deque[int]) -> NDArray[np.uint8]:
-    """A read-only root over another process's memory; ``lease`` is appended to ``returned`` when it is gone."""
+    """A read-only root over another process's memory; ``lease`` is appended to ``returned`` when it is gone, and only
+    then: whatever this function raises, it raises before that."""
     root: NDArray[np.uint8] = np.frombuffer(segment.memory, np.uint8, length, offset)
     hold = _enter(root, segment)
     hold.lease = lease

@@ -1,0 +1,176 @@
+"""Ctrl-C at every point of a call at which CPython lets a signal handler run: others go on, and so does the channel.
+
+CPython looks for signals when a Python function is entered, when a C function has returned, and where a loop begins
+again. A profile function sees the first two, and may raise. What is raised in a finaliser CPython swallows.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+
+import numpy as np
+import pytest
+
+import heros
+from heros.shm.channel import ShmChannel, connect
+from heros.workers import Workers
+from tests.harness import ROOT, Child, wait_until
+from tests.system.shm_peer import NODE, Do, Silent, own
+
+PEER = Path(__file__).with_name("shm_peer.py")
+PACKAGE = str(ROOT / "heros")
+FINALISERS = ("__del__", "_gone")
+
+Place = tuple[CodeType, str, int]
+
+
+@pytest.fixture
+def channel(path: str, workers: Workers) -> Iterator[ShmChannel]:
+    with Child(PEER, "serve", path) as server:
+        server.ready()
+        channel = connect(path, own("client"), NODE, workers, Silent())
+        yield channel
+        channel.close()
+
+
+def call(channel: ShmChannel, do: Do, header: bytes = b"", *buffers: np.ndarray, number: int = 0) -> bytes:
+    return bytes(channel.call(0, do, number, 0, header, buffers, 20.0).header)
+
+
+@contextmanager
+def profiled(look: Callable[[Place], object]) -> Iterator[None]:
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event in ("call", "c_return") and code.co_filename.startswith(PACKAGE) and code.co_name not in FINALISERS:
+            look((code, event, frame.f_lasti))
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def places(run: Callable[[], object]) -> list[Place]:
+    """Every place in heros at which ``run`` may be interrupted."""
+    seen: dict[Place, None] = {}
+    with profiled(seen.setdefault):
+        run()
+    return list(seen)
+
+
+def interrupt(run: Callable[[], object], where: Place) -> bool:
+    """Run, with Ctrl-C when it comes there for the first time; whether it came there."""
+    fired = False
+
+    def look(place: Place) -> None:
+        nonlocal fired
+        if place == where and not fired:
+            fired = True
+            raise KeyboardInterrupt
+
+    try:
+        with profiled(look):
+            run()
+    except KeyboardInterrupt:
+        pass
+    return fired
+
+
+RUNS = {
+    "short": lambda channel: call(channel, Do.ECHO, b"x"),
+    "with an array": lambda channel: call(channel, Do.ECHO, b"x", np.arange(50_000)),
+    "that takes its time": lambda channel: call(channel, Do.SLEEP, b"0.002"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what was interrupted in its making
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+def test_a_call(channel: ShmChannel, run: Callable[[ShmChannel], object]) -> None:
+    run(channel)
+    found = places(lambda: run(channel))
+    fired = sum(interrupt(lambda: run(channel), where) for where in found)
+    assert fired > 10
+    assert call(channel, Do.ECHO, b"again") == b"again"
+    assert not channel.closed
+    wait_until(lambda: not channel._pending and not channel._parked and not channel._reading)
+
+
+def test_a_call_beside_others(channel: ShmChannel) -> None:
+    """Other threads get their replies, from wherever in the reading thread's way the interrupt comes."""
+    stop = threading.Event()
+    done: list[int] = []
+    failed: list[BaseException] = []
+
+    def others(number: int) -> None:
+        try:
+            while not stop.is_set():
+                text = b"0.00%d" % number
+                assert call(channel, Do.SLEEP, text) == text
+                done.append(number)
+        except BaseException as error:
+            failed.append(error)
+
+    def run() -> None:
+        call(channel, Do.SLEEP, b"0.01")
+
+    threads = [threading.Thread(target=others, args=(number,)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    try:
+        found = {place: None for _ in range(5) for place in places(run)}
+        for where in found:
+            interrupt(run, where)
+            before = {number: done.count(number) for number in (1, 2, 3)}
+            wait_until(
+                lambda before=before: failed or all(done.count(number) > count for number, count in before.items()),
+                what=f"all go on after Ctrl-C in {where[0].co_qualname} ({where[1]})",
+            )
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    assert not failed
+    assert len(found) > 20
+
+
+SERVER = """
+import sys, threading, heros
+class Stage(heros.LocalHERO):
+    stopped = threading.Event()
+    def move(self):
+        print("MOVING", flush=True)
+        return self.stopped.wait(20)
+    def stop(self):
+        self.stopped.set()
+stage = Stage("stage")
+print("READY", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_signal_handler_may_call_what_the_main_thread_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEROS_TRANSPORT", "shm")
+    with Child(SERVER) as server:
+        server.ready()
+        stage = heros.RemoteHERO("stage")
+        before = signal.signal(signal.SIGUSR1, lambda *_: stage.stop())
+        try:
+            main = threading.get_ident()
+
+            def ask_to_stop() -> None:
+                server.expect("MOVING")
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+            helper = threading.Thread(target=ask_to_stop)
+            helper.start()
+            assert stage.move() is True
+            helper.join(20)
+        finally:
+            signal.signal(signal.SIGUSR1, before)

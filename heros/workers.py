@@ -127,7 +127,8 @@ class Strand:
         queue = self._queue
         while True:
             if queue:  # only the thread that holds the strand takes from it
-                let_go()
+                if leading:
+                    let_go()
                 return queue.popleft()
             self._busy.release()
             # A task that was queued between the look and the release has nobody: take the strand back for it.

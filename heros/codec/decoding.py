@@ -34,7 +34,7 @@ def decode(header: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> tuple[
 
     Thread-safe.
     """
-    if not buffers and len(header) <= _SHORT:
+    if not buffers and (len(header) <= _SHORT or (len(header) <= _MIDDLING and not nesting.may_be_deep(bytes(header)))):
         if len(header) == 1 and (value := _ONE_BYTE[header[0]]) is not _NOTHING:
             return value, False
         try:
@@ -60,6 +60,9 @@ def decode(header: bytes | memoryview, buffers: Sequence[Buffer] = ()) -> tuple[
 _SHORT = limits.MAX_DEPTH
 """A header of so many bytes cannot be too deep, nor declare much. Most calls and results are that short."""
 
+
+_MIDDLING: Final = limits.KIB
+"""A header of so many bytes, if it is not deep, cannot declare more than 64 arrays of as many items each."""
 
 _NOTHING: Final = object()
 _ONE_BYTE: list[Any] = [_NOTHING] * 256

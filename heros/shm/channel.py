@@ -133,7 +133,7 @@ class ShmChannel(Endpoint):
         self._poll.register(self._reply_bell.fd, select.POLLIN)
         inbox = Inbox(events, _EVENTS, self._borrowed.borrow)
         self._events = Lead(
-            inbox, workers, partial(receiver.receive, self), self._kick_events, self._lose, process_group
+            inbox, workers, partial(receiver.receive, self), self._kick_events, self._lose, process_group, drains=True
         )
         self._events.start()
         self._watch_socket()

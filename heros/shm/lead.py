@@ -16,10 +16,13 @@ Two short cuts
       visible, the thread takes the lead back and marks the ring awake (``take_back``), so that the client's next call
       finds a reader and need not ring. Should the thread go on with other work than reading, it lets go of it first
       (``workers.let_go``).
+    - *Draining.* Frames that are queued behind others, as the samples of an event are behind those whose callbacks
+      run, are all taken before the first of them is worked at: one change of the lead for all of them.
     - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, then
       with its processor offered to others in between, for the peer may be waiting for this very one. Only one thread
       of a process spins for longer than that moment, as it holds the GIL; it glances at the other rings of its group
-      in turn, because the followers whose doorbells ring cannot run before it lets go of the GIL.
+      in turn, because the followers whose doorbells ring cannot run before it lets go of the GIL. It does not spin
+      where the last frame left no work: then other threads of this process have some, and need the GIL for it.
 """
 
 from __future__ import annotations
@@ -139,6 +142,7 @@ class Lead:
         kick: has ``enter`` called soon, on a worker.
         failed: told when the ring or a record is nonsense, after which nothing is read.
         group: the leads of this process.
+        drains: take all that is there before any of it is worked at.
     """
 
     def __init__(
@@ -149,6 +153,7 @@ class Lead:
         kick: Callable[[], None],
         failed: Callable[[BaseException], None],
         group: SpinGroup,
+        drains: bool = False,
     ) -> None:
         self.ring = ring
         self._workers = workers
@@ -156,6 +161,7 @@ class Lead:
         self._ring_kick = kick
         self._failed = failed
         self._group = group
+        self._drains = drains
         self._spin = Spin()
         self._lock = Lock()
         self._owner = 0
@@ -223,10 +229,7 @@ class Lead:
             if not self._stopped:
                 self._stopped = True
                 try:
-                    while (frame := self.ring.read_frame()) is not None:
-                        task = self._receive(*frame)
-                        if task is not None:
-                            self._workers.post(task)
+                    self._drain()
                 except Exception as error:
                     self._failed(error)
             self.ring.close()
@@ -254,12 +257,15 @@ class Lead:
     def _serve(self) -> Lead | None:
         """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
         read, receive, ensure_follower = self.ring.read_frame, self._receive, self._workers.ensure_follower
-        quick = self._spin.quick
+        quick, drains = self._spin.quick, self._drains
         me = get_ident()
+        alone = True
         while True:
             try:
                 frame = read(quick)
                 task = None if frame is None else receive(*frame)
+                if drains and task is not None:
+                    self._drain()
             except Exception as error:  # a DecodeError, or, as it were, a MemoryError: who reads on would lose a frame
                 self._stopped = True
                 self._owner = 0
@@ -267,10 +273,11 @@ class Lead:
                 self._failed(error)
                 return None
             if frame is None:
-                following = self._idle()
+                following = self._idle(alone)
                 if following is not self:
                     return following
                 continue
+            alone = task is not None
             if task is None:
                 continue
             # Give up the lead, run the task, and take the lead again.
@@ -282,12 +289,19 @@ class Lead:
             if leading.pop(me, None) is not self and not self.take():
                 return None
 
-    def _idle(self) -> Lead | None:
+    def _drain(self) -> None:
+        """Take what else is there. What needs a thread of its own gets one."""
+        while (frame := self.ring.read_frame()) is not None:
+            task = self._receive(*frame)
+            if task is not None:
+                self._workers.post(task)
+
+    def _idle(self, may_spin: bool) -> Lead | None:
         """The ring is empty: spin, then sleep. Returns what ``_serve`` shall go on with."""
         spin = self._spin
         group = self._group
         other = None
-        if spin.most and group.spinning.acquire(False):
+        if may_spin and spin.most and group.spinning.acquire(False):
             try:
                 until = spin.begin()
                 while True:

@@ -233,7 +233,7 @@ class InprocLink:
         """Answer one call."""
         self._channel.reply(kind, op, call_id, header, buffers)
 
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
         """Send SAMPLE, GAP or END; False when closed, or when too much waits for a worker already."""
         nbytes = payload.nbytes
         full = self._frames >= limits.EVENT_WINDOW or self._bytes + nbytes > limits.EVENT_WINDOW_BYTES
@@ -249,6 +249,9 @@ class InprocLink:
             ready = self._way.enter(partial(self._deliver, fields, payload.header, buffers, nbytes))
         self._go_on(ready)
         return True
+
+    def collect(self) -> None:
+        """Nothing waits here: what the client sends is taken as it is sent."""
 
     def close(self, reason: str) -> None:
         """Close both ends for ``reason``."""

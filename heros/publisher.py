@@ -100,12 +100,14 @@ class Subscriber:
     def send(self, sequence: int, payload: Payload) -> bool:
         """Send one sample if there is room; returns whether it was sent."""
         if not self._has_room(payload.nbytes):
-            return False
+            self.link.collect()
+            if not self._has_room(payload.nbytes):
+                return False
         index = self.index + 1
         # Its size goes first: the acknowledgement may overtake the return of ``publish``.
         self._sizes.append(payload.nbytes)
         self.sent_bytes += payload.nbytes
-        if not self.link.publish(Kind.SAMPLE, self.ident, sequence, index, payload):
+        if not self.link.publish(Kind.SAMPLE, self.ident, sequence, index, payload, self.index - self.done):
             with contextlib.suppress(IndexError):  # a peer that acknowledges what it was never sent
                 self._sizes.pop()
             self.sent_bytes -= payload.nbytes

@@ -22,6 +22,7 @@ Server end
     - ``reply`` answers one call. A peer that does not read its replies blocks nobody: its replies wait in a bounded
       queue, and past the bound it is disconnected. To a peer that is gone it does nothing.
     - ``publish`` sends SAMPLE, GAP or END to one subscription, and returns False, at once, when there is no room.
+      ``collect`` takes the acknowledgements that have come, without waiting for the worker that would do so.
       The same ``Payload`` is published to many links, and each transport stages its buffers once.
     - samples of one link arrive in order or, where a transport can lose one, not at all; never twice.
 
@@ -156,8 +157,16 @@ class Link(Protocol):
     def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
         """Answer one call with RESULT or ERROR. Raises ``OutOfSharedMemory`` when there is no room for the buffers."""
 
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
-        """Send SAMPLE, GAP or END to one subscription; False when it could not be sent now."""
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
+        """Send SAMPLE, GAP or END to one subscription; False when it could not be sent now.
+
+        Args:
+            in_flight: samples that were sent to this subscription and not acknowledged yet. A reader that holds more
+                buffers than that keeps them on purpose.
+        """
+
+    def collect(self) -> None:
+        """Take what has come and makes room for samples; other frames are left to workers. Never blocks."""
 
     def close(self, reason: str) -> None:
         """Disconnect this peer, which is told the reason where that is still possible."""

@@ -39,7 +39,7 @@ class NetLink(End):
         frame = wire.FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
         self._outbox.send(frame, header, buffers, may_wait=True)
 
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
         if self.closed:
             return False
         backlog = self._outbox.backlog
@@ -49,6 +49,9 @@ class NetLink(End):
         frame = wire.FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
         self._outbox.enqueue(frame, self._stage(payload))
         return True
+
+    def collect(self) -> None:
+        """Nothing waits here: acknowledgements are taken as they come, by a thread that needs no help."""
 
     def close(self, reason: str) -> None:
         self.end(RemoteTransportError(f"{self.name} was disconnected: {reason}"), tell=reason)

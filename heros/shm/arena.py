@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,10 @@ __all__ = ["Arena", "Loan", "Pool", "Slot", "process_arena", "reset_after_fork",
 _SMALLEST = 2 * limits.INLINE_BYTES
 _FINE = limits.MIB
 _FINE_STEPS = 4
+
+
+def _nothing() -> None:
+    """There is nobody yet who could give anything back."""
 
 
 class Loan(NamedTuple):
@@ -107,6 +112,8 @@ class Arena:
 
     def __init__(self, quota: int | None = None) -> None:
         self.quota = limits.shm_quota() if quota is None else quota
+        self.reclaim: Callable[[], None] = _nothing
+        """Takes what peers have given back and no worker has come to read yet. Set by who reads."""
         self.owned = 0
         self._segments = 0
         self._classes: dict[int, _Class] = {}

@@ -12,7 +12,7 @@ from heros.shm.records import SHORT_BY_PREFIX, Borrow, decode
 from heros.shm.ring import Reader
 from heros.wire import Fields
 
-__all__ = ["Frame", "Inbox"]
+__all__ = ["RELEASED", "Frame", "Inbox"]
 
 _TAIL: Final = layout.TAIL // layout.WORD
 _HEAD: Final = layout.HEAD // layout.WORD
@@ -20,6 +20,9 @@ _WORD: Final = layout.WORD
 _PADDING: Final = layout.WORD - 1
 _FIELDS: Final = 9
 _ONE_LOOK: Final = range(1)
+
+RELEASED: Final = -1
+"""In place of a kind, for a record that is no frame but gives leases back."""
 
 Frame: TypeAlias = tuple[Fields, bytes, Sequence[Buffer]]
 """Fields, header and buffers."""
@@ -91,6 +94,16 @@ class Inbox(Reader):
                     return fields[:_FIELDS], header, ()
         # What is long, has buffers, wraps, or makes no sense.
         return self._read_any()
+
+    def next_kind(self) -> int | None:
+        """The kind of the frame that ``read_frame`` would give, or RELEASED, as a hint; None when it cannot be told."""
+        position = self._head & self._mask
+        if self._control[_TAIL] == self._head or not self._ordered:
+            return None
+        tag = self._prefixes[position >> 3] >> layout.TAG_SHIFT
+        if tag == layout.RELEASE:
+            return RELEASED
+        return self._data[position + _WORD] if tag == layout.FRAME else None
 
     def close(self) -> None:
         """Forget whom ``borrow`` and ``released`` belong to. Nothing is read any more."""

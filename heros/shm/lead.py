@@ -18,6 +18,8 @@ Two short cuts
       (``workers.let_go``).
     - *Draining.* Frames that are queued behind others, as the samples of an event are behind those whose callbacks
       run, are all taken before the first of them is worked at: one change of the lead for all of them.
+    - *Collecting.* A publisher that has no room looks for acknowledgements and returned buffers itself: the worker that
+      was rung for them needs the GIL, which a busy publisher gives away once in 5 ms.
     - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, then
       with its processor offered to others in between, for the peer may be waiting for this very one. Only one thread
       of a process spins for longer than that moment, as it holds the GIL; it glances at the other rings of its group
@@ -30,20 +32,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from os import sched_yield
-from threading import Lock, get_ident
+from threading import Lock, RLock, get_ident
 from typing import Final, TypeAlias
 
 from heros import limits
 from heros.buffers import Buffer
-from heros.shm.inbox import Inbox
+from heros.shm.inbox import RELEASED, Inbox
 from heros.transport import Task
-from heros.wire import Fields
+from heros.wire import Fields, Kind
 from heros.workers import Workers, leading, run_task
 
 __all__ = ["Lead", "Spin", "SpinGroup", "process_group"]
 
 Receive: TypeAlias = Callable[[Fields, bytes, Sequence[Buffer]], Task | None]
 
+_COLLECTED: Final = (RELEASED, int(Kind.ACK))
 _QUICK_TURNS: Final = 256
 _TURNS: Final = 16
 _SHORTEST: Final = 1 / 16
@@ -117,6 +120,11 @@ class SpinGroup:
             lead.abandon()
         self._reset()
 
+    def collect(self) -> None:
+        """``Lead.collect``, of all."""
+        for lead in self.leads:
+            lead.collect()
+
     def glance(self) -> Lead | None:
         """The next lead in turn, taken, if it has something to read and nobody reads it."""
         leads = self.leads
@@ -163,7 +171,7 @@ class Lead:
         self._group = group
         self._drains = drains
         self._spin = Spin()
-        self._lock = Lock()
+        self._lock = RLock()  # re-entrant only so that it can say who has it
         self._owner = 0
         self._runner = 0
         self._running = 0
@@ -185,11 +193,12 @@ class Lead:
 
     def take(self) -> bool:
         """Take the lead, unless somebody has it."""
-        if self._lock.acquire(False):
+        me = get_ident()
+        if self._owner != me and self._lock.acquire(False):
             if self._stopped:
                 self._lock.release()
                 return False
-            self._owner = get_ident()
+            self._owner = me
             self.ring.wake()
             return True
         return False
@@ -221,6 +230,30 @@ class Lead:
     def mine(self) -> bool:
         """Whether the calling thread holds the lead."""
         return self._owner == get_ident()
+
+    def collect(self) -> None:
+        """Take the acknowledgements and returned buffers that have come, unless somebody else reads. Calls are left to
+        the worker that was rung for them: this thread may be the main one, and Ctrl-C must not lose a call."""
+        if not self.ring.ready():
+            return
+        try:
+            if self.take():
+                self._collect()
+                self.let_go()
+        except BaseException:
+            if self._lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+                self.let_go()
+            raise
+
+    def _collect(self) -> None:
+        ring = self.ring
+        try:
+            while (kind := ring.next_kind()) is not None and kind in _COLLECTED:
+                frame = ring.read_frame()
+                if frame is not None:
+                    self._receive(*frame)
+        except Exception as error:
+            self._fail(error)
 
     def stop(self) -> None:
         """Wait for the lead, take what is left, and read no more."""
@@ -267,10 +300,7 @@ class Lead:
                 if drains and task is not None:
                     self._drain()
             except Exception as error:  # a DecodeError, or, as it were, a MemoryError: who reads on would lose a frame
-                self._stopped = True
-                self._owner = 0
-                self._lock.release()
-                self._failed(error)
+                self._fail(error)
                 return None
             if frame is None:
                 following = self._idle(alone)
@@ -288,6 +318,13 @@ class Lead:
             run_task(task)
             if leading.pop(me, None) is not self and not self.take():
                 return None
+
+    def _fail(self, error: Exception) -> None:
+        """With the lead held: give it up for good."""
+        self._stopped = True
+        self._owner = 0
+        self._lock.release()
+        self._failed(error)
 
     def _drain(self) -> None:
         """Take what else is there. What needs a thread of its own gets one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from heros import limits
 from heros.buffers import Buffer
@@ -70,7 +70,7 @@ class Lent:
             too_much = (
                 len(self.loans) >= limits.LEASES_PER_PEER or self.nbytes + loan.length > limits.LEASED_BYTES_PER_PEER
             )
-            flags = layout.COPY if too_much or self.over_share(loan) else 0
+            flags = layout.COPY if too_much or self.over_share((loan,)) else 0
             lease = next(self._ids)
             self.loans[lease] = loan
             self.nbytes += loan.length
@@ -78,9 +78,15 @@ class Lent:
                 self._of_pool[segment.number] = self._of_pool.get(segment.number, 0) + 1
         return lease, layout.DESCRIPTOR.pack(segment.number, flags, loan.offset, loan.length, lease)
 
-    def over_share(self, loan: Loan) -> bool:
-        """Whether the peer already holds its share of the frame pool that ``loan`` is from."""
-        return loan.share > 0 and self._of_pool.get(loan.segment.number, 0) >= loan.share
+    def over_share(self, entries: Iterable[object]) -> bool:
+        """Whether the peer already holds its share of the frame pool that any of the loans among these is from."""
+        return any(
+            isinstance(entry, Loan) and entry.share > 0 and self.held_of(entry) >= entry.share for entry in entries
+        )
+
+    def held_of(self, loan: Loan) -> int:
+        """How many frames the peer holds of the pool that ``loan`` is from."""
+        return self._of_pool.get(loan.segment.number, 0)
 
     def release(self, leases: list[int]) -> None:
         """Take buffers back.

@@ -153,6 +153,8 @@ class FramePool:
                 frame: NDArray[Any] = np.empty(self.shape, self.dtype)
                 weakref.finalize(frame, self._ordinary.append, None).atexit = False
                 return frame
+            if not pool.free:
+                process_arena().reclaim()
             segment, offset = pool.free.popleft()
         except IndexError:
             return None

@@ -91,7 +91,7 @@ class ShmLink(Endpoint):
             return
         self.close("it does not read its replies")
 
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
         """Send one event frame to one subscription. See ``transport.Link``."""
         if self._lost is not None:
             return False
@@ -104,8 +104,10 @@ class ShmLink(Endpoint):
             if not buffers and len(frame) + len(header) <= events.max_record:
                 return events.send(layout.FRAME, frame + header)
             body = self._staged(payload)
-            if self._would_starve(body):
-                return False
+            if self._lent.over_share(body.entries):
+                self.collect()
+                if self._must_wait(body, in_flight):
+                    return False
             record = encode(frame, header, body, self._lent, self._arena, events.max_record)
             if events.send(record.tag, record.body):
                 return True
@@ -115,6 +117,10 @@ class ShmLink(Endpoint):
         except DecodeError as error:
             self._lose(error)
         return False
+
+    def collect(self) -> None:
+        """Take what has come of acknowledgements and returned buffers. See ``transport.Link``."""
+        self._requests.collect()
 
     def close(self, reason: str) -> None:
         """Disconnect this peer. See ``transport.Link``."""
@@ -134,13 +140,16 @@ class ShmLink(Endpoint):
             body = payload.staged[self._arena] = stage(self._arena, payload.buffers)
         return cast(Body, body)
 
-    def _would_starve(self, body: Body) -> bool:
-        """Whether this reader holds its share of a frame pool and does not read.
-
-        One that reads is told to copy, and gives the frame back at once. One that is stopped would keep it.
-        """
-        return not self._events.consumed and any(
-            isinstance(entry, Loan) and self._lent.over_share(entry) for entry in body.entries
+    def _must_wait(self, body: Body, in_flight: int) -> bool:
+        """Whether this reader gets no frame for now, as it has its share of a pool. One that keeps frames whose samples
+        it is done with is told to copy instead, and gives the frame back at once. But most are only not done yet; and
+        one that does not even read, because it is stopped, would keep the frame."""
+        lent = self._lent
+        return any(
+            lent.over_share((entry,))
+            and (lent.held_of(entry) - in_flight < entry.share // 2 or not self._events.consumed)
+            for entry in body.entries
+            if isinstance(entry, Loan)
         )
 
     # -- the end ----------------------------------------------------------------------------------------------
@@ -192,6 +201,7 @@ class ShmServer:
             self._socket.close()
             raise RemoteTransportError(f"cannot listen at {path}: {error}") from error
         remember(self)
+        process_arena().reclaim = process_group.collect
         workers.watch(self._socket.fileno(), self._accept)
 
     @property

@@ -29,7 +29,10 @@ class NotingLink:
         self.closed = False
         self.reason = ""
 
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload) -> bool:
+    def collect(self) -> None:
+        pass
+
+    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
         if self.full:
             return False
         self.sent.append((kind, sequence, index))
@@ -44,6 +47,17 @@ def workers():
     group = Workers("test")
     yield group
     group.stop()
+
+
+def test_a_publisher_without_room_collects_what_has_come(workers: Workers) -> None:
+    """The acknowledgement may be in the ring, while the worker that was rung for it waits for the GIL."""
+    publisher, subscriber, link = subscribed(workers)
+    for _ in range(limits.EVENT_WINDOW):
+        publisher.publish(Payload(b"x", ()))
+    link.collect = lambda: subscriber.acknowledge(1)
+    publisher.publish(Payload(b"x", ()))
+    assert subscriber.dropped == 0
+    assert link.sent[-1] == (Kind.SAMPLE, limits.EVENT_WINDOW + 1, limits.EVENT_WINDOW + 1)
 
 
 def subscribed(workers: Workers, **options: object) -> tuple[Publisher, Subscriber, NotingLink]:

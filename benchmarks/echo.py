@@ -79,9 +79,10 @@ def eventfd(incoming: int, outgoing: int) -> None:
 
 def word(fd: int, memory_fd: int) -> None:
     connection, words = Connection(fd), memoryview(mmap.mmap(memory_fd, MEMORY_BYTES)).cast("Q")
+    value = 0
     while True:
-        first = words[0] + 1
-        for value in range(first, first + int(connection.recv_bytes())):
+        for _ in range(int(connection.recv_bytes())):
+            value += 1  # not what the memory says: the other process may be further already
             while words[0] != value:
                 pass
             words[APART] = value

@@ -19,12 +19,13 @@ from heros.shm import empty
 from tests.harness import Child
 
 PEER = Path(__file__).with_name("peer.py")
-CALLS = 500
-SILENCES = 40
-TURNS = 2000
+WARM_UP = 500
+CALLS = 60
+SILENCES = 7
+TURNS = 300
 MIB = 1 << 20
 SILENCE_SECONDS = 1e-3
-COPIES = 30
+COPIES = 5
 _1_MIB, _8_MIB = pytest.param(MIB, id="1 MiB"), pytest.param(8 * MIB, id="8 MiB")
 _32_MIB = pytest.param(32 * MIB, id="32 MiB", marks=pytest.mark.slow)
 POOLED = pytest.mark.parametrize("size", [_1_MIB, _32_MIB])
@@ -49,7 +50,7 @@ def served() -> Iterator[RemoteHERO]:
         child.ready()
         proxy = RemoteHERO("bench")
         assert transport_of(proxy) == "shm"
-        for _ in range(CALLS):
+        for _ in range(WARM_UP):
             assert proxy.add(1, 2) == 3
         yield proxy
 
@@ -102,7 +103,7 @@ def test_add_after_silence(compare: Compare, hero: RemoteHERO) -> None:
 
 def test_oneway(compare: Compare, hero: RemoteHERO) -> None:
     """Bursts that fit into the ring, with a call after each, so that none waits for room."""
-    burst = 200
+    burst = 100
     send = loop(partial(hero.add.oneway, 1, 2), burst)
 
     def case() -> float:

@@ -12,7 +12,7 @@ from benchmarks.conftest import Compare
 from benchmarks.measure import loop
 from heros.codec import decode, encode, encode_arguments
 
-LOOPS = 4000
+LOOPS = 400
 SIZES = pytest.mark.parametrize("size", [pytest.param(1 << 10, id="1 KiB"), pytest.param(32 << 20, id="32 MiB")])
 DESCRIPTION = ("|u1", 1 << 20, 0)
 """What there is to say of an array, as msgpack would say it."""

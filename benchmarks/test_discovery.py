@@ -13,7 +13,7 @@ from benchmarks.conftest import Compare
 from benchmarks.measure import each
 from heros import LocalHERO, RemoteHERO
 
-TIMES = 30
+TIMES = 5
 RECORD = bytes(2048)
 """As long as what the host's registry holds of one HERO."""
 

@@ -19,7 +19,7 @@ from benchmarks.test_call import PEER, copies, served
 from heros import RemoteHERO, limits
 from tests.harness import Child, wait_until
 
-BURST = limits.EVENT_WINDOW // 2
+BURST = limits.EVENT_WINDOW // 4
 FRAME_BURST = FRAMES * 3 // 8
 """Less than what one reader may hold of a pool without getting copies, which is half of it."""
 
@@ -106,4 +106,4 @@ def _publishing_to(how_many: int, stack: ExitStack) -> Round:
         published += 1
         hero.sample(array)
 
-    return each(publish, 50, before=quiet)
+    return each(publish, 7, before=quiet)

@@ -15,9 +15,9 @@ from heros.shm.outbox import Outbox
 from heros.shm.ring import Reader, Writer
 from heros.workers import Workers
 
-LOOPS = 4000
-TURNS = 2000
-SLEEPS = 200
+LOOPS = 400
+TURNS = 300
+SLEEPS = 20
 
 
 def _memory() -> memoryview:

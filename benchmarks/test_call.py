@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgpack import packb, unpackb
 
 from benchmarks.conftest import Compare
 from benchmarks.measure import Round, each, loop
@@ -63,6 +64,16 @@ def test_add(compare: Compare, hero: RemoteHERO) -> None:
 def test_add_above_the_floor(compare: Compare, hero: RemoteHERO) -> None:
     with spin_word(TURNS) as reference:
         compare(each(partial(hero.add, 1, 2), CALLS), reference, "spin on a word")
+
+
+def test_add_above_packing(compare: Compare, hero: RemoteHERO) -> None:
+    """The one reference of a call that no neighbour and no arrangement of the processors changes."""
+
+    def packing() -> None:
+        unpackb(packb(((1, 2), {})))
+        unpackb(packb(3))
+
+    compare(each(partial(hero.add, 1, 2), CALLS), loop(packing, CALLS), "msgpack, both ways")
 
 
 def test_read(compare: Compare, hero: RemoteHERO) -> None:

@@ -34,6 +34,7 @@ def test_remote_hero(compare: Compare, tmp_path: Path, monkeypatch: pytest.Monke
         compare(each(partial(RemoteHERO, "small"), TIMES), each(record.read_bytes, TIMES), "reading a file")
 
 
+@pytest.mark.slow
 def test_local_hero(compare: Compare, tmp_path: Path) -> None:
     aside, record = tmp_path / "aside", tmp_path / "record"
 

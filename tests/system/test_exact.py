@@ -20,7 +20,7 @@ import pytest
 
 from heros import LocalHERO, RemoteHERO, event, node
 from heros.codec import decoding, encode, encode_arguments, encoding
-from tests.harness import Child, wait_until
+from tests.harness import DEADLINE, Child, wait_until
 
 if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
@@ -288,7 +288,7 @@ for line in sys.stdin:
 SPINNING = {"HEROS_SPIN_US": "300000"}
 """So that a machine which does something else for a while puts neither side to sleep."""
 
-CALLS = 2000
+CALLS = 1000
 
 
 @pytest.fixture
@@ -305,27 +305,39 @@ def client(request: pytest.FixtureRequest) -> Iterator[Child]:
 
 @pytest.mark.parametrize("client", ["count"], indirect=True)
 def test_a_warm_call_rings_and_polls_never(client: Child) -> None:
-    client.say(str(CALLS))
-    assert client.expect("DONE") == ""
+    """On a machine that has too much to do, a side may be asleep after all: then it counts whether a hundred calls in
+    a row are ever free of it. If calls ring by themselves, none are."""
+
+    def undisturbed() -> bool:
+        client.say("100")
+        return client.expect("DONE") == ""
+
+    wait_until(undisturbed, DEADLINE, "a hundred calls without a doorbell or a poll")
 
 
 @pytest.mark.parametrize("client", ["strace"], indirect=True)
 def test_a_warm_call_makes_no_system_call(client: Child, tmp_path: Path) -> None:
-    """All calls together make as many as it takes to be told of them, and to say that they are done."""
+    """All calls together make as many as it takes to be told of them, and to say that they are done; with the same
+    reservation as above."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("there is no strace")
-    table = tmp_path / "table"
-    with subprocess.Popen(
-        [strace, "-f", "-c", "-U", "calls,name", "-o", table, "-p", str(client.pid)], stderr=subprocess.PIPE, text=True
-    ) as tracer:
-        assert tracer.stderr is not None
-        if "attached" not in (said := tracer.stderr.readline()):
-            tracer.kill()
-            pytest.skip(f"strace may not attach here: {said}")
-        client.say(str(CALLS))
-        client.expect("DONE")
-        tracer.terminate()
-        tracer.stderr.read()
-    made = {name: int(calls) for calls, name in map(str.split, table.read_text().splitlines()[2:-2])}
-    assert sum(made.values()) < CALLS // 100, made
+    command = [strace, "-f", "-c", "-U", "calls,name", "-o", str(tmp_path / "table"), "-p", str(client.pid)]
+    made: dict[str, int] = {}
+
+    def undisturbed() -> bool:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            if "attached" not in (said := tracer.stderr.readline()):
+                tracer.kill()
+                pytest.skip(f"strace may not attach here: {said}")
+            client.say(str(CALLS))
+            client.expect("DONE")
+            tracer.terminate()
+            tracer.stderr.read()
+        lines = (tmp_path / "table").read_text().splitlines()[2:-2]
+        made.clear()
+        made.update((name, int(calls)) for calls, name in map(str.split, lines))
+        return sum(made.values()) < CALLS // 100
+
+    wait_until(undisturbed, DEADLINE, lambda: f"{CALLS} calls without system calls; the last made {made}")

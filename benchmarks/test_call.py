@@ -19,7 +19,7 @@ from heros import RemoteHERO, transport_of
 from heros.shm import empty
 from tests.harness import Child
 
-PEER = Path(__file__).with_name("peer.py")
+SERVING = Path(__file__).with_name("serving.py")
 WARM_UP = 500
 CALLS = 60
 SILENCES = 7
@@ -47,7 +47,7 @@ def hero() -> Iterator[RemoteHERO]:
 @contextmanager
 def served() -> Iterator[RemoteHERO]:
     """A HERO of another process, called until it is warm."""
-    with Child(PEER, "serve", "bench") as child:
+    with Child(SERVING, "serve", "bench") as child:
         child.ready()
         proxy = RemoteHERO("bench")
         assert transport_of(proxy) == "shm"

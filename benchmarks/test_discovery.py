@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from benchmarks.conftest import Compare
 from benchmarks.measure import each
-from heros import LocalHERO, RemoteHERO
+from heros import LocalHERO, RemoteHERO, node
 
 TIMES = 5
 RECORD = bytes(2048)
@@ -34,9 +36,18 @@ def test_remote_hero(compare: Compare, tmp_path: Path, monkeypatch: pytest.Monke
         compare(each(partial(RemoteHERO, "small"), TIMES), each(record.read_bytes, TIMES), "reading a file")
 
 
-@pytest.mark.slow
-def test_local_hero(compare: Compare, tmp_path: Path) -> None:
-    aside, record = tmp_path / "aside", tmp_path / "record"
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for HEROs and others, in memory, where that of a user's session is. How long a disk takes to make a
+    file depends tenfold on what else is written to it."""
+    with tempfile.TemporaryDirectory(prefix="heros-", dir="/dev/shm") as directory:
+        monkeypatch.setenv("HEROS_RUNTIME_DIR", f"{directory}/heros")
+        yield Path(directory)
+        node.shutdown()
+
+
+def test_local_hero(compare: Compare, in_memory: Path) -> None:
+    aside, record = in_memory / "aside", in_memory / "record"
 
     def make() -> None:
         Small("small")._destroy_hero()

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.conftest import Compare
 from benchmarks.measure import Round, each
-from benchmarks.peer import FRAMES, MIB, Bench
 from benchmarks.references import flood
-from benchmarks.test_call import PEER, copies, served
+from benchmarks.serving import FRAMES, MIB, Bench
+from benchmarks.test_call import SERVING, copies, served
 from heros import RemoteHERO, limits
 from tests.harness import Child, wait_until
 
@@ -95,7 +95,7 @@ def _publishing_to(how_many: int, stack: ExitStack) -> Round:
     published = 0
     hero = Bench(name)
     stack.callback(hero._destroy_hero)
-    stack.enter_context(Child(PEER, "follow", name, how_many)).ready()
+    stack.enter_context(Child(SERVING, "follow", name, how_many)).ready()
     follower = RemoteHERO(f"{name}-follower")
 
     def quiet() -> None:

@@ -13,6 +13,7 @@ from heros.shm import layout
 from heros.shm.inbox import Inbox
 from heros.shm.outbox import Outbox
 from heros.shm.ring import Reader, Writer
+from heros.wire import Kind
 from heros.workers import Workers
 
 LOOPS = 400
@@ -48,11 +49,11 @@ def test_record_through(compare: Compare) -> None:
 
 def test_short_frame_through(compare: Compare) -> None:
     memory = _memory()
-    outbox, inbox = Outbox(memory, lambda: None, Workers("benchmark")), Inbox(memory, lambda *_: b"")
+    outbox, inbox = Outbox(memory, lambda: None, Workers("benchmark")), Inbox(memory, Kind, lambda *_: b"")
     header, _ = encode_arguments((1, 2), {})
 
     def through() -> object:
-        outbox.send_short(1, 0, 0, 1, 1, 0x100, header)
+        outbox.send_short(int(Kind.CALL), 0, 0, 1, 1, 0x100, header)
         return inbox.read_frame()
 
     compare(loop(through, LOOPS), loop(_in_and_out(40 + len(header)), LOOPS), "copy in and out")

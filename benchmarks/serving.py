@@ -1,7 +1,7 @@
 """The other process of a benchmark: a HERO with what calls and events need, or a subscriber to one.
 
-python peer.py serve NAME
-python peer.py follow NAME HOW_OFTEN
+python serving.py serve NAME
+python serving.py follow NAME HOW_OFTEN
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# The whole vocabulary: make demo | test | check | peers | docs | venv | clean
+# The whole vocabulary: make demo | test | bench | check | peers | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
 # and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the
@@ -15,7 +15,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test check peers docs venv clean
+# What is counted and not timed, for `make bench`; `make test` runs it too.
+EXACT := tests/system/test_shm_channel.py::test_a_channel_takes_three_descriptors_a_side \
+	tests/system/test_life.py::test_500_heros_have_no_thread_and_no_descriptor_more_than_one \
+	tests/system/test_exact.py
+
+.PHONY: demo test bench check peers docs venv clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -23,6 +28,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m pytest --quiet --benchmark-quiet $(EXACT) benchmarks $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
@@ -52,9 +52,16 @@ class Child:
         program: the code to run, or the path of a file.
         arguments: its command line.
         env: changes to the environment; None removes a variable.
+        pass_fds: descriptors that it inherits, under the same numbers.
     """
 
-    def __init__(self, program: str | Path, *arguments: object, env: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        program: str | Path,
+        *arguments: object,
+        env: Mapping[str, str | None] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         start = [str(program)] if isinstance(program, Path) else ["-c", program]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._lines: list[str] = []
@@ -67,6 +74,7 @@ class Child:
             stderr=self._errors,
             cwd=ROOT,
             env=_environment(env or {}),
+            pass_fds=pass_fds,
         )
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, name=f"output-of-{self.pid}", daemon=True)

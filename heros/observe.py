@@ -27,6 +27,12 @@ RETRY_SECONDS: Final = 1.0
 """Until a HERO that is there, but could not be reached, is tried again: it may be starting, or stopped for long."""
 
 
+def _look(watch: directory.Watch, who: str) -> None:
+    """Return when ``watch`` has told of the HEROs that are there, or after a while."""
+    if not watch.look(limits.DISCOVERY_SECONDS):
+        log.warning("%s: some of the HEROs that are there do not answer; they are added when they do", who)
+
+
 class HEROObserver(HEROPeer):
     """Keeps track of the HEROs of a realm, on this host and on the network.
 
@@ -47,16 +53,9 @@ class HEROObserver(HEROPeer):
         self._added: list[Callable[[str], object]] = []
         self._removed: list[Callable[[str], object]] = []
         self._instances: dict[str, Entry] = {}
-        self._gone: set[str] | None = set()
         self.known_objects: dict[str, dict[str, Any]] = {}
-        # The watch begins first: what goes away while the others are being listed is noted in ``_gone``.
         self._watch = directory.Watch(current(), realm, self._came, self._went)
-        found = directory.entries(current(), realm, limits.DISCOVERY_SECONDS)
-        with self._lock:
-            for entry in found:
-                if entry.instance not in self._gone:
-                    self._know(entry)
-            self._gone = None
+        _look(self._watch, f"HEROObserver of realm {realm}")
 
     def _know(self, entry: Entry) -> bool:
         """With the lock: note a HERO; returns whether it is new. ``known_objects`` is replaced and not changed, so
@@ -74,8 +73,6 @@ class HEROObserver(HEROPeer):
 
     def _went(self, entry: Entry) -> None:
         with self._lock:
-            if self._gone is not None:
-                self._gone.add(entry.instance)
             self._instances.pop(entry.instance, None)
             others = [each for each in self._instances.values() if each.name == entry.name]
             if others:  # restarted, or a duplicate name: it is still there
@@ -133,7 +130,9 @@ class EventObserver(HEROPeer):
         session_manager: accepted for existing programs.
 
     Callbacks get ``(object name, data)``, on a worker thread, in order and one at a time for each HERO. One that raises
-    is logged and stays registered.
+    is logged and stays registered. The HEROs that are there when the first one is registered are followed from then
+    on: ``register_callback`` waits for that, as long as a lookup may take; what does not answer follows later, with a
+    message in the log.
     """
 
     def __init__(
@@ -148,6 +147,7 @@ class EventObserver(HEROPeer):
         self._lock = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
         self._instances: dict[str, set[str]] = {}
+        self._looked = False
         self._watch = directory.Watch(current(), realm, self._came, self._went)
 
     @property
@@ -222,7 +222,10 @@ class EventObserver(HEROPeer):
                 return False
             uid = str(uuid.uuid4())
             self._event_callbacks[uid] = func
-            return uid
+            looked, self._looked = self._looked, True
+        if not looked:
+            _look(self._watch, f"{type(self).__name__} of {self._event_name}")
+        return uid
 
     def remove_callback(self, func: Callable[[str, Any], object]) -> bool:
         """Undo ``register_callback``; returns whether it was registered. Thread-safe."""

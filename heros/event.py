@@ -34,6 +34,7 @@ from heros.codec import MemberReference, Reference
 from heros.dispatch import Dispatcher
 from heros.exceptions import HEROUnavailable
 from heros.inspect import event_keep, is_reliable, mark_event_keep, mark_hero_event, mark_reliable
+from heros.node import Node
 from heros.publisher import Publisher
 from heros.references import lower
 from heros.subscription import Subscription
@@ -198,6 +199,23 @@ def reliable(func: Any) -> Any:
 # -- the other side -------------------------------------------------------------------------------------------
 
 
+class EventBinding(Binding):
+    """A binding that takes the subscriptions of its proxies along: when it goes to another instance, they are there
+    before the call that it goes there for."""
+
+    __slots__ = ("subscriptions",)
+
+    def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
+        self.subscriptions: dict[Subscription, None] = {}
+        super().__init__(node, realm, name, timeout, wait)
+
+    def rebind(self, stale: Bound, timeout: float | None) -> Bound:
+        bound = super().rebind(stale, timeout)
+        for subscription in tuple(self.subscriptions):
+            subscription.follow(bound)
+        return bound
+
+
 class RemoteEventHandler:
     """An event of a RemoteHERO. Thread-safe.
 
@@ -266,14 +284,14 @@ class RemoteEventHandler:
         return connected.name
 
     def _subscribe(self) -> None:
-        binding: Binding = self.instance._binding
+        binding: EventBinding = self.instance._binding
         bound = binding.current()
         try:
             self._open(binding, bound)
         except HEROUnavailable:  # withdrawn, and maybe created anew
             self._open(binding, binding.rebind(bound, binding.timeout))
 
-    def _open(self, binding: Binding, bound: Bound) -> None:
+    def _open(self, binding: EventBinding, bound: Bound) -> None:
         binding.member(bound, self.__name__)  # it may be gone with a restart
         subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
         self._subscription = subscription
@@ -283,6 +301,7 @@ class RemoteEventHandler:
             self._subscription = None
             subscription.close()
             raise
+        binding.subscriptions[subscription] = None
 
     def disconnect(self, callback: Callable[..., Any]) -> bool:
         """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself.
@@ -325,6 +344,7 @@ class RemoteEventHandler:
     def _end(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
+            self.instance._binding.subscriptions.pop(subscription, None)
             subscription.close()
             self._missed_before += subscription.missed
 
@@ -334,6 +354,7 @@ _handlers: weakref.WeakSet[RemoteEventHandler] = weakref.WeakSet()
 
 def _begin_anew_in_child() -> None:
     for handler in tuple(_handlers):
+        handler.instance._binding.subscriptions.clear()
         handler._begin()  # also the lock, which another thread of the parent may have held
 
 

@@ -146,6 +146,7 @@ class EventObserver(HEROPeer):
         self._event_callbacks: dict[str, Callable[[str, Any], object]] = {}
         self._lock = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
+        self._former: dict[str, Subscription] = {}
         self._instances: dict[str, set[str]] = {}
         self._looked = False
         self._watch = directory.Watch(current(), realm, self._came, self._went)
@@ -154,7 +155,8 @@ class EventObserver(HEROPeer):
     def missed(self) -> dict[str, int]:
         """Samples that were published and not received, by HERO, since each was first seen."""
         with self._lock:
-            return {name: subscription.missed for name, subscription in self._subscriptions.items()}
+            subscriptions = self._former | self._subscriptions
+        return {name: subscription.missed for name, subscription in subscriptions.items()}
 
     def _came(self, entry: Entry) -> None:
         if not self._selected.fullmatch(entry.name):
@@ -172,7 +174,8 @@ class EventObserver(HEROPeer):
                 return  # a successor of one that is known: its subscription finds it by itself
         node = current()
         deliver = partial(self._handle_event, entry.name)
-        subscription = Subscription(node, self._realm, entry.name, self._event_name, deliver)
+        former = self._former.get(entry.name)
+        subscription = Subscription(node, self._realm, entry.name, self._event_name, deliver, former)
         try:
             bound = node.bind(self._realm, entry.name)
             if self._event_name not in bound.members:
@@ -201,8 +204,9 @@ class EventObserver(HEROPeer):
                 return  # its successor is there already
             self._instances.pop(entry.name, None)
             subscription = self._subscriptions.pop(entry.name, None)
-        if subscription is not None:
-            subscription.close()
+            if subscription is not None:
+                subscription.close()
+                self._former[entry.name] = subscription
 
     def _handle_event(self, object_name: str, data: Any) -> None:
         for uid, callback in tuple(self._event_callbacks.items()):

@@ -12,7 +12,7 @@ from heros import limits
 from heros.binding import Binding, lower_here
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
 from heros.codec import HeroReference, MemberReference, Reference, encode, encode_arguments
-from heros.event import RemoteEventHandler
+from heros.event import EventBinding, RemoteEventHandler
 from heros.exceptions import EncodeError, HEROSError
 from heros.inspect import local_only
 from heros.node import current
@@ -131,10 +131,10 @@ class RemoteHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = name
-        self._use_binding(Binding(current(), realm, name, _check_timeout(timeout), wait))
+        self._use_binding(EventBinding(current(), realm, name, _check_timeout(timeout), wait))
 
     @local_only
-    def _use_binding(self, binding: Binding) -> None:
+    def _use_binding(self, binding: EventBinding) -> None:
         self._binding = binding
         bound = binding.bound
         self._hero_tags = set(bound.tags)
@@ -269,7 +269,7 @@ _REMOTE_NAMES = frozenset(
 
 # -- references become proxies --------------------------------------------------------------------------------
 
-_bindings: weakref.WeakValueDictionary[tuple[str, str], Binding] = weakref.WeakValueDictionary()
+_bindings: weakref.WeakValueDictionary[tuple[str, str], EventBinding] = weakref.WeakValueDictionary()
 """Of lifted proxies, so that a nested HERO costs its lookup once."""
 
 
@@ -279,7 +279,7 @@ def _lift_hero(reference: HeroReference) -> RemoteHERO:
     node = current()
     binding = _bindings.get(key)
     if binding is None or binding.node is not node:  # of the parent, in a forked child
-        binding = _bindings[key] = Binding(node, reference.realm, reference.name)
+        binding = _bindings[key] = EventBinding(node, reference.realm, reference.name)
     hero = RemoteHERO.__new__(RemoteHERO, reference.name, reference.realm)
     HEROPeer.__init__(hero, reference.realm)
     hero._name = reference.name

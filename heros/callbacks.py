@@ -73,7 +73,7 @@ class Callback:
     def __hash__(self) -> int:
         return hash(self._identity)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **kwargs)
 
     def describe(self, context: str) -> CallbackDescription:
@@ -137,7 +137,7 @@ class RemoteCallback(Callback):
         self._under_way = 0
         self.dropped = 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> None:
         with self._lock:
             if self._under_way >= limits.CALLBACK_QUEUE:
                 self.dropped += 1

@@ -78,7 +78,7 @@ class LocalEventHandler:
         self.publisher.endpoint = endpoint
         return self.publisher
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the method, publish its result, call the callbacks, return the result.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from inspect import Signature
@@ -24,6 +25,9 @@ from heros.wire import Op
 __all__ = ["RemoteHERO", "RemoteMethod", "transport_of"]
 
 log = logging.getLogger("heros.remote")
+
+_failed = threading.local()
+"""``read``: the attribute whose reading has just raised an AttributeError in this thread: proxy, name, error."""
 
 _CALL, _GET, _SET = int(Op.CALL), int(Op.GET), int(Op.SET)
 _NO_VALUE = encode(None)
@@ -50,7 +54,7 @@ class RemoteMethod:
         self.binding = binding
         self._timeout = timeout
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__
         try:
             message = encode_arguments(args, kwargs, lower_here)
@@ -68,7 +72,7 @@ class RemoteMethod:
             self.__self__, self.binding, self.__name__, self.__signature__, self.__doc__, _check_timeout(timeout)
         )
 
-    def oneway(self, *args: Any, **kwargs: Any) -> None:
+    def oneway(self, /, *args: Any, **kwargs: Any) -> None:
         """Call it and wait for nothing, not even for what serves the call that this is part of.
 
         What it raises is logged at the server. A call that reaches the server just after the HERO was withdrawn is
@@ -165,7 +169,11 @@ class RemoteHERO(HEROPeer):
 
         def read(self: RemoteHERO) -> Any:
             binding = self._binding
-            return binding.call(_GET, name, _NO_VALUE, binding.timeout)
+            try:
+                return binding.call(_GET, name, _NO_VALUE, binding.timeout)
+            except AttributeError as error:
+                _failed.read = self, name, error
+                raise
 
         def write(self: RemoteHERO, value: Any) -> None:
             binding = self._binding
@@ -190,6 +198,12 @@ class RemoteHERO(HEROPeer):
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> NoReturn:
+        hero, member, error = _failed.__dict__.pop("read", (None, "", None))
+        if hero is self and member == name:
+            try:
+                raise error  # from there Python has come here, and has dropped it
+            finally:
+                del error
         raise AttributeError(
             f"HERO {self.__dict__.get('_name', '?')!r} has no member {name!r}. It offers what its class defines or "
             "annotates, without underscore; what __init__ alone sets is not offered."

@@ -139,6 +139,17 @@ class Instrument(LocalHERO):
         return "S-1"
 
     @property
+    def broken(self) -> float:
+        self.reads = getattr(self, "reads", 0) + 1
+        return self.no_such_part
+
+    def reads_of_broken(self) -> int:
+        return self.reads
+
+    def keywords(self, /, **keywords: Any) -> dict[str, Any]:
+        return keywords
+
+    @property
     def gain(self) -> float:
         return 2.0
 

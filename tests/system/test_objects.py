@@ -93,6 +93,24 @@ def test_attributes(setup):
         hero.gain = 99.0
 
 
+def test_an_attribute_error_of_a_getter_arrives_with_its_traceback(setup):
+    hero = setup.proxy()
+    with pytest.raises(AttributeError, match="no_such_part") as caught:
+        hero.broken  # noqa: B018
+    assert isinstance(caught.value, RemoteHEROError)
+    assert "in broken" in caught.value.remote_traceback
+    assert hero.reads_of_broken() == 1
+    assert not hasattr(hero, "broken")
+    with pytest.raises(AttributeError, match="no member 'nothing'"):
+        hero.nothing  # noqa: B018
+
+
+def test_an_argument_may_be_called_self(setup):
+    hero = setup.proxy()
+    assert hero.keywords(self=4, name=5) == {"self": 4, "name": 5}
+    hero.keywords.oneway(self=4)
+
+
 def test_an_annotated_callable_is_a_method(setup):
     assert setup.proxy().handler(4) == 5
 

@@ -42,6 +42,7 @@ from heros.transport import Payload
 
 __all__ = [
     "Callback",
+    "EventBinding",
     "EventDescriptor",
     "LocalEventHandler",
     "RemoteEventHandler",

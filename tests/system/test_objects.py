@@ -177,6 +177,12 @@ def test_a_remote_builtin_is_caught_as_such(setup, name):
     assert error.endpoint == f"{setup.realm}/one/raise_it"
 
 
+def test_a_remote_builtin_has_its_fields(setup):
+    with pytest.raises(FileNotFoundError) as caught:
+        setup.proxy().open("/nowhere/at all")
+    assert (caught.value.errno, caught.value.filename) == (2, "/nowhere/at all")
+
+
 def test_a_remote_class_of_ones_own_is_named(setup):
     with pytest.raises(RemoteHEROError) as caught:
         setup.proxy().raise_it("Own")
@@ -233,8 +239,9 @@ def test_unserialisable_objects(setup):
         return
     hero.lose_opaque()
     gc.collect()
-    with pytest.raises(ReferenceError):
+    with pytest.raises(ReferenceError) as caught:
         hero.label_of(thing)
+    assert caught.value.remote_traceback == "", "nothing of the owner's code was run"
 
 
 def test_calls_within_calls(setup):

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, cast, overload
+from typing import Any, NoReturn, cast, overload
 
 from heros.binding import Binding
 from heros.bound import Bound
@@ -49,6 +50,8 @@ __all__ = [
     "event",
     "reliable",
 ]
+
+log = logging.getLogger("heros.event")
 
 # -- the owner's side -----------------------------------------------------------------------------------------
 
@@ -79,6 +82,12 @@ class LocalEventHandler:
         self.publisher.endpoint = endpoint
         return self.publisher
 
+    def __repr__(self) -> str:
+        return f"<event {self.__name__} of {self.instance!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled; pass an event of RemoteHERO(name) to another process")
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the method, publish its result, call the callbacks, return the result.
 
@@ -100,8 +109,13 @@ class LocalEventHandler:
 
         Raises:
             TypeError: it is not callable.
+            ValueError: it is this event itself.
         """
-        connected = RemoteCallback(callback, origin) if is_remote_method(callback) else Callback(callback, origin)
+        _refuse_itself(self, callback)
+        if is_remote_method(callback):
+            connected: Callback = RemoteCallback(callback, origin, self.publisher.endpoint)
+        else:
+            connected = Callback(callback, origin)
         self.callbacks.add(connected)
         return connected.name
 
@@ -197,6 +211,11 @@ def reliable(func: Any) -> Any:
     return mark_reliable(func)
 
 
+def _refuse_itself(handler: object, callback: object) -> None:
+    if callback is handler:
+        raise ValueError(f"{handler!r} cannot be its own callback: it would call itself without end")
+
+
 # -- the other side -------------------------------------------------------------------------------------------
 
 
@@ -230,6 +249,7 @@ class RemoteEventHandler:
         self.instance = instance
         self.__name__ = name
         self.__doc__ = doc or None
+        self._warned = False
         self._begin()
         _handlers.add(self)
 
@@ -242,8 +262,21 @@ class RemoteEventHandler:
     def __repr__(self) -> str:
         return f"<event {self.__name__} of {self.instance!r}>"
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return getattr, (self.instance, self.__name__)
+
     def __call__(self, payload: Any) -> None:
-        """Call the callbacks of this process with ``payload``, as an arriving sample does."""
+        """Call the callbacks of this process with ``payload``, as an arriving sample does. Nothing is published."""
+        if not self.callbacks and not self._warned:
+            self._warned = True
+            log.warning(
+                "%r was called, which calls only the callbacks that are connected to this proxy, and there are none. "
+                "To have it published, call a method of the HERO that does",
+                self,
+            )
+        self._deliver(payload)
+
+    def _deliver(self, payload: Any) -> None:
         self.callbacks.call(f"{self.instance._realm}/{self.instance._name}/{self.__name__}", payload)
 
     @property
@@ -267,7 +300,9 @@ class RemoteEventHandler:
             PeerLost: its process died meanwhile.
             CallTimeout: it did not answer within the proxy's time-out.
             TypeError: the callback is not callable.
+            ValueError: it is this event itself.
         """
+        _refuse_itself(self, callback)
         if is_remote_method(callback):
             name: str = self.instance._connect_local_hero_callback(
                 event=self, remote_hero_method=callback, origin=origin or self.instance._name
@@ -276,12 +311,15 @@ class RemoteEventHandler:
         connected = Callback(callback, origin)
         with self._lock:
             self.callbacks.add(connected)
-            if self._subscription is None:
-                try:
+            try:
+                if self._subscription is None:
                     self._subscribe()
-                except BaseException:
-                    self.callbacks.remove(connected)
-                    raise
+                elif not self._subscription.attached:  # it is waiting for the HERO; is there one?
+                    binding: EventBinding = self.instance._binding
+                    binding.member(binding.rebind(binding.bound, binding.timeout), self.__name__)
+            except BaseException:
+                self.callbacks.remove(connected)
+                raise
         return connected.name
 
     def _subscribe(self) -> None:
@@ -294,7 +332,7 @@ class RemoteEventHandler:
 
     def _open(self, binding: EventBinding, bound: Bound) -> None:
         binding.member(bound, self.__name__)  # it may be gone with a restart
-        subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
+        subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self._deliver)
         self._subscription = subscription
         try:
             subscription.open(bound)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from heros import directory, limits
-from heros.entry import Entry
+from heros.entry import Entry, check_name
 from heros.exceptions import HEROSError
 from heros.inspect import local_only
 from heros.node import current
@@ -31,6 +31,11 @@ def _look(watch: directory.Watch, who: str) -> None:
     """Return when ``watch`` has told of the HEROs that are there, or after a while."""
     if not watch.look(limits.DISCOVERY_SECONDS):
         log.warning("%s: some of the HEROs that are there do not answer; they are added when they do", who)
+
+
+def _check_callback(func: object) -> None:
+    if not callable(func):
+        raise TypeError(f"a callback must be callable; {func!r} is not")
 
 
 class HEROObserver(HEROPeer):
@@ -90,13 +95,23 @@ class HEROObserver(HEROPeer):
                 log.exception("A callback of a HEROObserver failed for HERO %s; it stays registered", name)
 
     def register_object_added_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe."""
+        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func not in self._added:
                 self._added.append(func)
 
     def register_object_removed_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that disappears. Thread-safe."""
+        """Have ``func`` called with the name of each HERO that disappears. Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func not in self._removed:
                 self._removed.append(func)
@@ -129,6 +144,10 @@ class EventObserver(HEROPeer):
         realm: the realm to observe.
         session_manager: accepted for existing programs.
 
+    Raises:
+        ValueError: an impossible name.
+        TypeError: a name that is no text.
+
     Callbacks get ``(object name, data)``, on a worker thread, in order and one at a time for each HERO. One that raises
     is logged and stays registered. The HEROs that are there when the first one is registered are followed from then
     on: ``register_callback`` waits for that, as long as a lookup may take; what does not answer follows later, with a
@@ -139,6 +158,15 @@ class EventObserver(HEROPeer):
         self, object_selector: str, event_name: str, realm: str = "heros", session_manager: Any = None
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
+        names: tuple[object, ...] = object_selector, event_name
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                "an EventObserver takes the name of a HERO, or a pattern with *, and the name of an event; not "
+                f"{object_selector!r} and {event_name!r}"
+            )
+        check_name(object_selector.replace("$*", "*").replace("*", "x"))
+        if not event_name.isidentifier():
+            raise ValueError(f"{event_name!r} cannot name an event")
         self._object_selector = object_selector
         self._event_name = event_name
         parts = object_selector.replace("$*", "*").split("*")
@@ -220,7 +248,12 @@ class EventObserver(HEROPeer):
     def register_callback(self, func: Callable[[str, Any], object]) -> str | bool:
         """Have ``func`` called with every value. Returns its uid, or False if it was registered already.
 
-        Thread-safe."""
+        Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func in self._event_callbacks.values():
                 return False

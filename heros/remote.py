@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable
 from inspect import Signature
-from typing import Any, NoReturn
+from numbers import Real
+from typing import Any, NoReturn, cast
 
 from heros import limits
 from heros.binding import Binding, lower_here
@@ -115,7 +117,8 @@ class RemoteHERO(HEROPeer):
 
     Raises:
         HEROUnavailable: (a ``NameError``) there is no such HERO.
-        ValueError: an impossible name.
+        ValueError: an impossible name, or a time that is negative.
+        TypeError: a name that is no text, or a time that is no number.
     """
 
     _hero_base: type[RemoteHERO]
@@ -135,7 +138,7 @@ class RemoteHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = name
-        self._use_binding(EventBinding(current(), realm, name, _check_timeout(timeout), wait))
+        self._use_binding(EventBinding(current(), realm, name, _check_timeout(timeout), _check_wait(wait)))
 
     @local_only
     def _use_binding(self, binding: EventBinding) -> None:
@@ -270,9 +273,22 @@ def _unpickle_method(hero: RemoteHERO, name: str, timeout: float | None) -> Remo
 
 
 def _check_timeout(timeout: float | None) -> float | None:
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, or None to wait as long as it takes")
-    return timeout
+    if timeout is None:
+        return None
+    hint = "or None to wait as long as it takes"
+    if not isinstance(cast(object, timeout), Real):
+        raise TypeError(f"timeout={timeout!r}: give a number of seconds, {hint}")
+    if not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, {hint}")
+    return float(timeout) if timeout < math.inf else None
+
+
+def _check_wait(wait: float) -> float:
+    if not isinstance(cast(object, wait), Real):
+        raise TypeError(f"wait={wait!r}: give a number of seconds to wait for the HERO")
+    if not wait >= 0:
+        raise ValueError(f"wait={wait!r}: give a number of seconds from 0 on to wait for the HERO")
+    return float(wait)
 
 
 _OWN_NAMES = frozenset(dir(RemoteHERO))

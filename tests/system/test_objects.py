@@ -305,6 +305,34 @@ def test_a_time_out(setup):
         hero.wait.options(timeout=-1)
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"timeout": "1"}, TypeError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": float("nan")}, ValueError),
+        ({"wait": "1"}, TypeError),
+        ({"wait": -1}, ValueError),
+        ({"wait": None}, TypeError),
+    ],
+)
+def test_impossible_times_are_refused(options, error):
+    with heros.LocalHERO("timed"), pytest.raises(error, match="give a number of seconds"):
+        heros.RemoteHERO("timed", **options)
+
+
+def test_an_infinite_time_out_is_none(monkeypatch):
+    monkeypatch.setenv("HEROS_CALL_TIMEOUT", "inf")
+    heros.limits.call_timeout.cache_clear()
+    try:
+        with lab.Instrument("one", "here"):
+            hero = heros.RemoteHERO("one", "here", timeout=float("inf"), wait=0)
+            assert (hero._binding.timeout, hero.add.options(timeout=float("inf"))._timeout) == (None, None)
+            assert hero.add.options(timeout=np.float32(20))(1) == 3
+    finally:
+        heros.limits.call_timeout.cache_clear()
+
+
 def test_oneway(setup):
     hero = setup.proxy()
     for number in range(50):

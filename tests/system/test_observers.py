@@ -205,6 +205,41 @@ def test_callbacks_are_registered_once_and_removed_once():
             observer.remove_callback_uid("no such uid")
 
 
+def test_what_is_no_callback_is_refused():
+    with EventObserver("*", "tick", realm="here") as events, HEROObserver(realm="here") as observer:
+        registers = (
+            events.register_callback,
+            observer.register_object_added_callback,
+            observer.register_object_removed_callback,
+        )
+        for register in registers:
+            with pytest.raises(TypeError, match="callable"):
+                register(3)
+
+
+@pytest.mark.parametrize(
+    ("selector", "name", "error"),
+    [
+        (None, "tick", TypeError),
+        ("*", None, TypeError),
+        ("a/b", "tick", ValueError),
+        ("", "tick", ValueError),
+        ("*", "a/b", ValueError),
+    ],
+)
+def test_impossible_selections_are_refused(selector, name, error):
+    with pytest.raises(error, match="name"):
+        EventObserver(selector, name)
+
+
+@pytest.mark.parametrize(("interval", "error"), [("1", TypeError), (0, ValueError), (float("nan"), ValueError)])
+def test_impossible_intervals_are_refused(interval, error):
+    loop = asyncio.new_event_loop()
+    with pytest.raises(error, match="interval must be"):
+        PolledLocalDatasourceHERO("polled", loop=loop, interval=interval)
+    loop.close()
+
+
 def test_a_datasource_delivers_converted_values(elsewhere):
     got: list[tuple[str, DatasourceReturnSet]] = []
     with DatasourceObserver("*", realm=elsewhere.realm) as observer:

@@ -82,6 +82,9 @@ class Instrument(LocalHERO):
     def slotted(self) -> Slotted:
         return Slotted()
 
+    def is_slotted(self, thing: Any) -> bool:
+        return isinstance(thing, Slotted)
+
     def myself(self) -> Instrument:
         return self
 

@@ -115,6 +115,11 @@ class RemoteHERO(HEROPeer):
         timeout: seconds for each call; None: ``HEROS_CALL_TIMEOUT``, and without it as long as the server lives.
         wait: seconds to wait for the HERO to appear.
 
+    Attributes:
+        _hero_tags: the HERO's tags, a set.
+        _hero_implements: names of the interfaces that it implements, a set.
+        _hero_extra_metadata: its free texts, a dict.
+
     Raises:
         HEROUnavailable: (a ``NameError``) there is no such HERO.
         ValueError: an impossible name, or a time that is negative.
@@ -123,7 +128,16 @@ class RemoteHERO(HEROPeer):
 
     _hero_base: type[RemoteHERO]
 
-    def __new__(cls, name: str, realm: str = "heros", *args: Any, **kwargs: Any) -> RemoteHERO:
+    def __new__(
+        cls,
+        name: str,
+        realm: str = "heros",
+        session_manager: Any = None,
+        *args: Any,  # of subclasses
+        timeout: float | None = None,
+        wait: float = 0.0,
+        **kwargs: Any,
+    ) -> RemoteHERO:
         # A class for each proxy: attributes of the remote object become properties of it.
         return super().__new__(type(f"RemoteHERO_{realm}_{name}", (cls,), {"_hero_base": cls}))
 

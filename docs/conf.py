@@ -24,3 +24,13 @@ autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "mixed"
 napoleon_use_ivar = True
 nitpicky = False
+
+
+def _keep_whole(app, what, name, obj, options, lines):
+    """Napoleon takes what stands before a colon in the first line of a constant's comment for its type."""
+    if what in ("attribute", "data"):
+        lines[:0] = ["..", ""]  # an empty comment
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _keep_whole, priority=400)  # before napoleon, which is at 500

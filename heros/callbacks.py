@@ -17,7 +17,7 @@ from heros import limits
 from heros.binding import Binding
 from heros.buffers import settle_buffer
 from heros.codec import Encoded
-from heros.inspect import is_hero_method
+from heros.inspect import is_hero_event, is_hero_method
 from heros.transport import Reply
 from heros.wire import Op
 from heros.workers import Strand
@@ -46,12 +46,23 @@ def is_remote_method(func: object) -> TypeGuard[Any]:
     return is_hero_method(func) and hasattr(func, "binding")
 
 
+def _name(func: Any) -> str:
+    """``"<HERO>.<member>"`` of a method of a RemoteHERO or of an event itself, not of what wraps one."""
+    hero: Any = None
+    if is_remote_method(func):
+        hero = func.__self__
+    elif is_hero_event(func):
+        hero = getattr(func, "instance", None)
+    return f"{hero._name}.{func.__name__}" if hasattr(hero, "_name") else repr(func)
+
+
 class Callback:
     """One connected callback. Two of the same callable are equal: of the same object; for a method, of the same method
     of the same object, and of a RemoteHERO that is: of the same realm, HERO and method.
 
     Attributes:
-        name: for people: ``"<HERO>.<method>"`` for a method of a RemoteHERO, else the ``repr`` of the callable.
+        name: for people: ``"<HERO>.<method>"`` for a method of a RemoteHERO or an event, else the ``repr`` of the
+            callable.
         origin: who connected it, free text, or None.
         is_remote_hero: whether it is a method of a RemoteHERO.
         func: the callable.
@@ -63,7 +74,7 @@ class Callback:
         self.func = func
         self.origin = origin
         self.is_remote_hero = is_remote_method(func)
-        self.name = f"{func.__self__._name}.{func.__name__}" if is_remote_method(func) else repr(func)
+        self.name = _name(func)
         # Not the callable's own equality: two objects that compare equal are two callbacks.
         self._identity: object = func if self.is_remote_hero or isinstance(func, _Bound) else id(func)
 
@@ -73,7 +84,7 @@ class Callback:
     def __hash__(self) -> int:
         return hash(self._identity)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **kwargs)
 
     def describe(self, context: str) -> CallbackDescription:
@@ -126,10 +137,14 @@ class RemoteCallback(Callback):
     It is called without holding up the publisher: a call is sent as soon as the value is there, by a worker, and its
     reply is only looked at for an error. At most ``limits.CALLBACK_QUEUE`` calls are under way; beyond, samples are
     dropped for this callback, and counted. When its HERO is created anew, the calls go to the new one.
+
+    Args:
+        event: what it is connected to, for messages.
     """
 
-    def __init__(self, func: Callable[..., Any], origin: str | None = None) -> None:
+    def __init__(self, func: Callable[..., Any], origin: str | None, event: str) -> None:
         super().__init__(func, origin)
+        self._event = event
         self._binding: Binding = cast("Any", func).binding
         self._member: str = func.__name__
         self._strand = Strand()
@@ -137,13 +152,13 @@ class RemoteCallback(Callback):
         self._under_way = 0
         self.dropped = 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> None:
         with self._lock:
             if self._under_way >= limits.CALLBACK_QUEUE:
                 self.dropped += 1
                 if self.dropped & (self.dropped - 1) == 0:  # at 1, 2, 4, 8, ...
                     log.warning(
-                        "callback %s is too slow for its event: %d samples dropped so far", self.name, self.dropped
+                        "%s: callback %s is too slow: %d samples dropped so far", self._event, self.name, self.dropped
                     )
                 return
             self._under_way += 1
@@ -161,7 +176,7 @@ class RemoteCallback(Callback):
             self._binding.send(Op.CALL, self._member, message, self._replied)
         except Exception as error:
             self._done()
-            log.error("callback %s could not be called: %s", self.name, error)
+            self._log("could not be called", error)
 
     def _replied(self, reply: Reply | BaseException) -> None:
         self._done()
@@ -170,7 +185,12 @@ class RemoteCallback(Callback):
                 raise reply
             self._binding.node.result(reply, self._binding.endpoint(self._member))
         except Exception as error:
-            log.error("callback %s failed; it stays connected: %s", self.name, error)
+            self._log("failed; it stays connected", error)
+
+    def _log(self, what: str, error: Exception) -> None:
+        kind = getattr(error, "remote_type", "") or type(error).__name__
+        text = getattr(error, "message", str(error))
+        log.error("%s: callback %s %s: %s: %s", self._event, self.name, what, kind, text)
 
     def _done(self) -> None:
         with self._lock:

@@ -10,15 +10,20 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from heros import select
 from heros.entry import Entry, OnEntry
+from heros.exceptions import HEROSError
 from heros.node import Node
 from heros.workers import Strand
 
 __all__ = ["Watch", "entries"]
 
 log = logging.getLogger("heros.directory")
+
+CONFIRM_SECONDS: Final = 1.0
+"""How long the host and the network have to tell of a HERO that was listed, until the list is made again."""
 
 
 def _sources() -> tuple[bool, bool]:
@@ -43,17 +48,24 @@ class Watch:
     """Tells of HEROs that come and go. Callbacks run on workers, one at a time, in order; first for those that are
     already there. A callback may block; it holds up only the others of its watch.
 
+    The host and the network tell of those that are there when they come to it. :meth:`look` lists them now: the list is
+    one more source. A HERO may be listed and gone before the others have seen it, and then none of them ever tells of
+    its end. So what only the list knows is looked for again, until they know it or it is gone.
+
     Args:
         added, removed: called with the entry of a HERO.
     """
 
     def __init__(self, node: Node, realm: str, added: OnEntry, removed: OnEntry) -> None:
+        self._node = node
+        self._realm = realm
         self._added = added
         self._removed = removed
         self._lock = threading.Lock()
         self._strand = Strand()
         self._workers = node.workers
         self._seen: dict[str, set[str]] = {}
+        self._listed: dict[str, Entry] = {}
         self._closed = False
         host, network = _sources()
         self._unsubscribe: list[Callable[[], None]] = []
@@ -63,6 +75,42 @@ class Watch:
             )
         if network:
             self._unsubscribe.append(node.network(realm).watch(partial(self._came, "net"), partial(self._went, "net")))
+
+    def look(self, timeout: float) -> bool:
+        """List who is there, and wait until the callbacks are done with them: at most ``timeout`` seconds for the
+        network and as many for the callbacks. Returns whether they are. Not to be called from a callback."""
+        self._list(timeout)
+        done = threading.Event()
+        self._strand.post(done.set, self._workers)
+        return done.wait(timeout)
+
+    def _list(self, timeout: float) -> None:
+        found = {entry.instance: entry for entry in entries(self._node, self._realm, timeout)}
+        with self._lock:
+            before, self._listed = self._listed, found
+        for entry in found.values():
+            self._came("list", entry)
+        for instance, entry in before.items():
+            if instance not in found:
+                self._went("list", entry)
+        self._workers.call_later(CONFIRM_SECONDS, self._confirm)
+
+    def _confirm(self) -> None:
+        """Let go of what the host or the network has told of, and look for the rest again."""
+        if self._closed:
+            return
+        with self._lock:
+            listed = self._listed
+            self._listed = {i: entry for i, entry in listed.items() if self._seen.get(i) == {"list"}}
+        for instance, entry in listed.items():
+            if instance not in self._listed:
+                self._went("list", entry)
+        if self._listed:
+            try:
+                self._list(CONFIRM_SECONDS)
+            except HEROSError as error:
+                log.warning("The HEROs of realm %s could not be listed: %s. Trying again.", self._realm, error)
+                self._workers.call_later(CONFIRM_SECONDS, self._confirm)
 
     def close(self) -> None:
         """No callback starts after this."""

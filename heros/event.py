@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, cast, overload
+from typing import Any, NoReturn, cast, overload
 
 from heros.binding import Binding
 from heros.bound import Bound
@@ -34,6 +35,7 @@ from heros.codec import MemberReference, Reference
 from heros.dispatch import Dispatcher
 from heros.exceptions import HEROUnavailable
 from heros.inspect import event_keep, is_reliable, mark_event_keep, mark_hero_event, mark_reliable
+from heros.node import Node
 from heros.publisher import Publisher
 from heros.references import lower
 from heros.subscription import Subscription
@@ -41,12 +43,15 @@ from heros.transport import Payload
 
 __all__ = [
     "Callback",
+    "EventBinding",
     "EventDescriptor",
     "LocalEventHandler",
     "RemoteEventHandler",
     "event",
     "reliable",
 ]
+
+log = logging.getLogger("heros.event")
 
 # -- the owner's side -----------------------------------------------------------------------------------------
 
@@ -77,7 +82,13 @@ class LocalEventHandler:
         self.publisher.endpoint = endpoint
         return self.publisher
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __repr__(self) -> str:
+        return f"<event {self.__name__} of {self.instance!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled; pass an event of RemoteHERO(name) to another process")
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the method, publish its result, call the callbacks, return the result.
 
         Raises:
@@ -98,8 +109,13 @@ class LocalEventHandler:
 
         Raises:
             TypeError: it is not callable.
+            ValueError: it is this event itself.
         """
-        connected = RemoteCallback(callback, origin) if is_remote_method(callback) else Callback(callback, origin)
+        _refuse_itself(self, callback)
+        if is_remote_method(callback):
+            connected: Callback = RemoteCallback(callback, origin, self.publisher.endpoint)
+        else:
+            connected = Callback(callback, origin)
         self.callbacks.add(connected)
         return connected.name
 
@@ -195,7 +211,29 @@ def reliable(func: Any) -> Any:
     return mark_reliable(func)
 
 
+def _refuse_itself(handler: object, callback: object) -> None:
+    if callback is handler:
+        raise ValueError(f"{handler!r} cannot be its own callback: it would call itself without end")
+
+
 # -- the other side -------------------------------------------------------------------------------------------
+
+
+class EventBinding(Binding):
+    """A binding that takes the subscriptions of its proxies along: when it goes to another instance, they are there
+    before the call that it goes there for."""
+
+    __slots__ = ("subscriptions",)
+
+    def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
+        self.subscriptions: dict[Subscription, None] = {}
+        super().__init__(node, realm, name, timeout, wait)
+
+    def rebind(self, stale: Bound, timeout: float | None) -> Bound:
+        bound = super().rebind(stale, timeout)
+        for subscription in tuple(self.subscriptions):
+            subscription.follow(bound)
+        return bound
 
 
 class RemoteEventHandler:
@@ -211,6 +249,7 @@ class RemoteEventHandler:
         self.instance = instance
         self.__name__ = name
         self.__doc__ = doc or None
+        self._warned = False
         self._begin()
         _handlers.add(self)
 
@@ -223,8 +262,21 @@ class RemoteEventHandler:
     def __repr__(self) -> str:
         return f"<event {self.__name__} of {self.instance!r}>"
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return getattr, (self.instance, self.__name__)
+
     def __call__(self, payload: Any) -> None:
-        """Call the callbacks of this process with ``payload``, as an arriving sample does."""
+        """Call the callbacks of this process with ``payload``, as an arriving sample does. Nothing is published."""
+        if not self.callbacks and not self._warned:
+            self._warned = True
+            log.warning(
+                "%r was called, which calls only the callbacks that are connected to this proxy, and there are none. "
+                "To have it published, call a method of the HERO that does",
+                self,
+            )
+        self._deliver(payload)
+
+    def _deliver(self, payload: Any) -> None:
         self.callbacks.call(f"{self.instance._realm}/{self.instance._name}/{self.__name__}", payload)
 
     @property
@@ -248,7 +300,9 @@ class RemoteEventHandler:
             PeerLost: its process died meanwhile.
             CallTimeout: it did not answer within the proxy's time-out.
             TypeError: the callback is not callable.
+            ValueError: it is this event itself.
         """
+        _refuse_itself(self, callback)
         if is_remote_method(callback):
             name: str = self.instance._connect_local_hero_callback(
                 event=self, remote_hero_method=callback, origin=origin or self.instance._name
@@ -257,25 +311,28 @@ class RemoteEventHandler:
         connected = Callback(callback, origin)
         with self._lock:
             self.callbacks.add(connected)
-            if self._subscription is None:
-                try:
+            try:
+                if self._subscription is None:
                     self._subscribe()
-                except BaseException:
-                    self.callbacks.remove(connected)
-                    raise
+                elif not self._subscription.attached:  # it is waiting for the HERO; is there one?
+                    binding: EventBinding = self.instance._binding
+                    binding.member(binding.rebind(binding.bound, binding.timeout), self.__name__)
+            except BaseException:
+                self.callbacks.remove(connected)
+                raise
         return connected.name
 
     def _subscribe(self) -> None:
-        binding: Binding = self.instance._binding
+        binding: EventBinding = self.instance._binding
         bound = binding.current()
         try:
             self._open(binding, bound)
         except HEROUnavailable:  # withdrawn, and maybe created anew
             self._open(binding, binding.rebind(bound, binding.timeout))
 
-    def _open(self, binding: Binding, bound: Bound) -> None:
+    def _open(self, binding: EventBinding, bound: Bound) -> None:
         binding.member(bound, self.__name__)  # it may be gone with a restart
-        subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self)
+        subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self._deliver)
         self._subscription = subscription
         try:
             subscription.open(bound)
@@ -283,6 +340,7 @@ class RemoteEventHandler:
             self._subscription = None
             subscription.close()
             raise
+        binding.subscriptions[subscription] = None
 
     def disconnect(self, callback: Callable[..., Any]) -> bool:
         """Undo :meth:`connect`; returns whether it was connected. May be called from the callback itself.
@@ -325,6 +383,7 @@ class RemoteEventHandler:
     def _end(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
+            self.instance._binding.subscriptions.pop(subscription, None)
             subscription.close()
             self._missed_before += subscription.missed
 
@@ -334,6 +393,7 @@ _handlers: weakref.WeakSet[RemoteEventHandler] = weakref.WeakSet()
 
 def _begin_anew_in_child() -> None:
     for handler in tuple(_handlers):
+        handler.instance._binding.subscriptions.clear()
         handler._begin()  # also the lock, which another thread of the parent may have held
 
 

@@ -45,13 +45,15 @@ class RemoteHEROError(HEROSError):
     """The remote side raised an exception while it served a call.
 
     Where the remote exception was a builtin, the instance is of a class that derives from both, so that
-    ``except ValueError`` works on either side of a proxy.
+    ``except ValueError`` works on either side of a proxy. It has the ``args`` and fields of the builtin, such as
+    ``errno`` and ``filename``, if they are numbers, texts or bytes, and short.
 
     Attributes:
         message: the text of the remote exception.
         remote_type: the name of its class, e.g. ``"ValueError"``.
         remote_module: the module of its class, e.g. ``"builtins"``.
-        remote_traceback: the formatted traceback of the remote side, may be empty.
+        remote_traceback: the traceback of the remote side as Python prints it, with what caused the exception and the
+            members of a group, but without the frames of heros; may be empty.
         endpoint: what was called, as ``realm/name/member``.
     """
 

@@ -6,6 +6,7 @@ asked for, never on import. A timing or a size that is private to one module sta
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 
@@ -241,9 +242,9 @@ def spin_seconds() -> float:
 
 @cache
 def call_timeout() -> float | None:
-    """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default: wait while the server lives."""
+    """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default, and 0: wait while the server lives."""
     value = _number("HEROS_CALL_TIMEOUT", 0.0, 0.0)
-    return value or None
+    return value if 0 < value < math.inf else None
 
 
 @cache

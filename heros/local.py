@@ -6,7 +6,7 @@ import logging
 import types
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from heros.callbacks import CallbackDescription
 from heros.capabilities import AttributeCapability, Capability, EventCapability
@@ -132,6 +132,12 @@ class LocalHERO(HEROPeer):
             exported = getattr(self, "_exported", None)
             if exported is not None:
                 self._node.withdraw(exported)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} {getattr(self, '_name', '')!r} cannot be pickled: it stays in its process. Pass "
+            f"RemoteHERO({getattr(self, '_name', 'name')!r}) to another one."
+        )
 
     # -- how a method of a RemoteHERO is attached to an event -------------------------------------------------
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from heros import directory, limits
-from heros.entry import Entry
+from heros.entry import Entry, check_name
 from heros.exceptions import HEROSError
 from heros.inspect import local_only
 from heros.node import current
@@ -25,6 +25,17 @@ log = logging.getLogger("heros.observe")
 
 RETRY_SECONDS: Final = 1.0
 """Until a HERO that is there, but could not be reached, is tried again: it may be starting, or stopped for long."""
+
+
+def _look(watch: directory.Watch, who: str) -> None:
+    """Return when ``watch`` has told of the HEROs that are there, or after a while."""
+    if not watch.look(limits.DISCOVERY_SECONDS):
+        log.warning("%s: some of the HEROs that are there do not answer; they are added when they do", who)
+
+
+def _check_callback(func: object) -> None:
+    if not callable(func):
+        raise TypeError(f"a callback must be callable; {func!r} is not")
 
 
 class HEROObserver(HEROPeer):
@@ -47,16 +58,9 @@ class HEROObserver(HEROPeer):
         self._added: list[Callable[[str], object]] = []
         self._removed: list[Callable[[str], object]] = []
         self._instances: dict[str, Entry] = {}
-        self._gone: set[str] | None = set()
         self.known_objects: dict[str, dict[str, Any]] = {}
-        # The watch begins first: what goes away while the others are being listed is noted in ``_gone``.
         self._watch = directory.Watch(current(), realm, self._came, self._went)
-        found = directory.entries(current(), realm, limits.DISCOVERY_SECONDS)
-        with self._lock:
-            for entry in found:
-                if entry.instance not in self._gone:
-                    self._know(entry)
-            self._gone = None
+        _look(self._watch, f"HEROObserver of realm {realm}")
 
     def _know(self, entry: Entry) -> bool:
         """With the lock: note a HERO; returns whether it is new. ``known_objects`` is replaced and not changed, so
@@ -74,8 +78,6 @@ class HEROObserver(HEROPeer):
 
     def _went(self, entry: Entry) -> None:
         with self._lock:
-            if self._gone is not None:
-                self._gone.add(entry.instance)
             self._instances.pop(entry.instance, None)
             others = [each for each in self._instances.values() if each.name == entry.name]
             if others:  # restarted, or a duplicate name: it is still there
@@ -93,13 +95,23 @@ class HEROObserver(HEROPeer):
                 log.exception("A callback of a HEROObserver failed for HERO %s; it stays registered", name)
 
     def register_object_added_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe."""
+        """Have ``func`` called with the name of each HERO that appears from now on. Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func not in self._added:
                 self._added.append(func)
 
     def register_object_removed_callback(self, func: Callable[[str], object]) -> None:
-        """Have ``func`` called with the name of each HERO that disappears. Thread-safe."""
+        """Have ``func`` called with the name of each HERO that disappears. Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func not in self._removed:
                 self._removed.append(func)
@@ -132,14 +144,29 @@ class EventObserver(HEROPeer):
         realm: the realm to observe.
         session_manager: accepted for existing programs.
 
+    Raises:
+        ValueError: an impossible name.
+        TypeError: a name that is no text.
+
     Callbacks get ``(object name, data)``, on a worker thread, in order and one at a time for each HERO. One that raises
-    is logged and stays registered.
+    is logged and stays registered. The HEROs that are there when the first one is registered are followed from then
+    on: ``register_callback`` waits for that, as long as a lookup may take; what does not answer follows later, with a
+    message in the log.
     """
 
     def __init__(
         self, object_selector: str, event_name: str, realm: str = "heros", session_manager: Any = None
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
+        names: tuple[object, ...] = object_selector, event_name
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                "an EventObserver takes the name of a HERO, or a pattern with *, and the name of an event; not "
+                f"{object_selector!r} and {event_name!r}"
+            )
+        check_name(object_selector.replace("$*", "*").replace("*", "x"))
+        if not event_name.isidentifier():
+            raise ValueError(f"{event_name!r} cannot name an event")
         self._object_selector = object_selector
         self._event_name = event_name
         parts = object_selector.replace("$*", "*").split("*")
@@ -147,14 +174,17 @@ class EventObserver(HEROPeer):
         self._event_callbacks: dict[str, Callable[[str, Any], object]] = {}
         self._lock = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
+        self._former: dict[str, Subscription] = {}
         self._instances: dict[str, set[str]] = {}
+        self._looked = False
         self._watch = directory.Watch(current(), realm, self._came, self._went)
 
     @property
     def missed(self) -> dict[str, int]:
         """Samples that were published and not received, by HERO, since each was first seen."""
         with self._lock:
-            return {name: subscription.missed for name, subscription in self._subscriptions.items()}
+            subscriptions = self._former | self._subscriptions
+        return {name: subscription.missed for name, subscription in subscriptions.items()}
 
     def _came(self, entry: Entry) -> None:
         if not self._selected.fullmatch(entry.name):
@@ -172,7 +202,8 @@ class EventObserver(HEROPeer):
                 return  # a successor of one that is known: its subscription finds it by itself
         node = current()
         deliver = partial(self._handle_event, entry.name)
-        subscription = Subscription(node, self._realm, entry.name, self._event_name, deliver)
+        former = self._former.get(entry.name)
+        subscription = Subscription(node, self._realm, entry.name, self._event_name, deliver, former)
         try:
             bound = node.bind(self._realm, entry.name)
             if self._event_name not in bound.members:
@@ -201,8 +232,9 @@ class EventObserver(HEROPeer):
                 return  # its successor is there already
             self._instances.pop(entry.name, None)
             subscription = self._subscriptions.pop(entry.name, None)
-        if subscription is not None:
-            subscription.close()
+            if subscription is not None:
+                subscription.close()
+                self._former[entry.name] = subscription
 
     def _handle_event(self, object_name: str, data: Any) -> None:
         for uid, callback in tuple(self._event_callbacks.items()):
@@ -216,13 +248,21 @@ class EventObserver(HEROPeer):
     def register_callback(self, func: Callable[[str, Any], object]) -> str | bool:
         """Have ``func`` called with every value. Returns its uid, or False if it was registered already.
 
-        Thread-safe."""
+        Thread-safe.
+
+        Raises:
+            TypeError: it is not callable.
+        """
+        _check_callback(func)
         with self._lock:
             if func in self._event_callbacks.values():
                 return False
             uid = str(uuid.uuid4())
             self._event_callbacks[uid] = func
-            return uid
+            looked, self._looked = self._looked, True
+        if not looked:
+            _look(self._watch, f"{type(self).__name__} of {self._event_name}")
+        return uid
 
     def remove_callback(self, func: Callable[[str, Any], object]) -> bool:
         """Undo ``register_callback``; returns whether it was registered. Thread-safe."""

@@ -6,7 +6,10 @@ lifted, so that nothing here needs to know them.
 
 An object that has no serialised form and is no HERO stays with its owner. The owner keeps a weak reference and sends
 a number; the other side gets an :class:`UnserializableRemoteObject`, and when that comes back to its owner it is the
-object again.
+object again. Of the objects that allow no weak reference (a range, the view of a dict, a builtin exception, what has
+``__slots__``) the owner keeps the last ``KEPT_OBJECTS`` that it has sent.
+
+The path of a file travels as its text.
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from pathlib import PurePath
+from typing import Any, Final
 
 from heros.codec import HeroReference, MemberReference, ObjectReference, Reference
-from heros.exceptions import EncodeError
 
 __all__ = ["UnserializableRemoteObject", "WeakObjects", "lift_hero", "lift_member", "lower", "register_lift"]
+
+
+KEPT_OBJECTS: Final = 256
+"""Enough for those that are handed back, and little to keep for one that forgets to."""
 
 
 class UnserializableRemoteObject:
@@ -69,20 +76,31 @@ class WeakObjects:
         self._node_id = node_id
         self._next = itertools.count(1)
         self._objects: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
-        self._numbers: dict[int, tuple[weakref.ref[object], int]] = {}  # by address, as an object may not be hashable
+        self._kept: dict[int, object] = {}
+        self._numbers: dict[int, tuple[Callable[[], object], int]] = {}  # by address, as an object may not be hashable
         self._lock = threading.Lock()
 
     def _number(self, value: object) -> int:
-        """Raises ``TypeError`` for an object that cannot be weakly referenced."""
         address = id(value)
         with self._lock:
             known = self._numbers.get(address)
             if known is not None and known[0]() is value:
                 return known[1]
             number = next(self._next)
-            self._numbers[address] = weakref.ref(value, functools.partial(self._forget, address)), number
-            self._objects[number] = value
+            try:
+                reference: Callable[[], object] = weakref.ref(value, functools.partial(self._forget, address))
+                self._objects[number] = value
+            except TypeError:
+                reference = self._keep(number, value)
+            self._numbers[address] = reference, number
             return number
+
+    def _keep(self, number: int, value: object) -> Callable[[], object]:
+        """Hold on to an object that allows no weak reference, and let go of the oldest of them. With the lock held."""
+        self._kept[number] = value
+        if len(self._kept) > KEPT_OBJECTS:
+            del self._numbers[id(self._kept.pop(next(iter(self._kept))))]
+        return lambda: value
 
     def _forget(self, address: int, dead: weakref.ref[object]) -> None:
         """Without the lock, as the garbage collector calls this at any moment, also while this thread holds it."""
@@ -91,15 +109,8 @@ class WeakObjects:
             self._numbers.pop(address, None)
 
     def refer(self, value: object) -> ObjectReference:
-        """Raises ``EncodeError`` for an object that cannot be weakly referenced."""
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        try:
-            number = self._number(value)
-        except TypeError:
-            raise EncodeError(
-                f"{kind} cannot be sent: it has no serialised form, and it allows no weak reference by which it could "
-                "stay here and be referred to. Send its parts, or wrap it in an object of a class of your own."
-            ) from None
+        number = self._number(value)
         try:
             text = str(value)
         except Exception as error:
@@ -117,6 +128,8 @@ class WeakObjects:
             return UnserializableRemoteObject(type_name, object_id, representation, node_id)
         value = self._objects.get(reference.object_id)
         if value is None:
+            value = self._kept.get(reference.object_id)
+        if value is None:
             raise ReferenceError(
                 f"{reference.type_name} ({reference.representation}) no longer exists: its owner keeps only a weak "
                 "reference to what it sends. Keep the object in an attribute for as long as others use it."
@@ -126,13 +139,19 @@ class WeakObjects:
 
 @functools.singledispatch
 def lower(value: object) -> Reference | None:
-    """The reference that stands for ``value``, None if its class has none of its own."""
+    """The reference that stands for ``value``, None if its class has none of its own. (It may be any other value that
+    can be sent, too.)"""
     return None
 
 
 @lower.register
 def _(value: UnserializableRemoteObject) -> Reference:
     return value.reference()
+
+
+@lower.register
+def _(value: PurePath) -> Any:
+    return str(value)
 
 
 _lifts: dict[type, Callable[[Any], object]] = {}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import weakref
 from collections.abc import Callable
 from inspect import Signature
-from typing import Any, NoReturn
+from numbers import Real
+from typing import Any, NoReturn, cast
 
 from heros import limits
 from heros.binding import Binding, lower_here
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
 from heros.codec import HeroReference, MemberReference, Reference, encode, encode_arguments
-from heros.event import RemoteEventHandler
+from heros.event import EventBinding, RemoteEventHandler
 from heros.exceptions import EncodeError, HEROSError
 from heros.inspect import local_only
 from heros.node import current
@@ -24,6 +27,9 @@ from heros.wire import Op
 __all__ = ["RemoteHERO", "RemoteMethod", "transport_of"]
 
 log = logging.getLogger("heros.remote")
+
+_failed = threading.local()
+"""``read``: the attribute whose reading has just raised an AttributeError in this thread: proxy, name, error."""
 
 _CALL, _GET, _SET = int(Op.CALL), int(Op.GET), int(Op.SET)
 _NO_VALUE = encode(None)
@@ -50,7 +56,7 @@ class RemoteMethod:
         self.binding = binding
         self._timeout = timeout
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__
         try:
             message = encode_arguments(args, kwargs, lower_here)
@@ -68,7 +74,7 @@ class RemoteMethod:
             self.__self__, self.binding, self.__name__, self.__signature__, self.__doc__, _check_timeout(timeout)
         )
 
-    def oneway(self, *args: Any, **kwargs: Any) -> None:
+    def oneway(self, /, *args: Any, **kwargs: Any) -> None:
         """Call it and wait for nothing, not even for what serves the call that this is part of.
 
         What it raises is logged at the server. A call that reaches the server just after the HERO was withdrawn is
@@ -109,14 +115,29 @@ class RemoteHERO(HEROPeer):
         timeout: seconds for each call; None: ``HEROS_CALL_TIMEOUT``, and without it as long as the server lives.
         wait: seconds to wait for the HERO to appear.
 
+    Attributes:
+        _hero_tags: the HERO's tags, a set.
+        _hero_implements: names of the interfaces that it implements, a set.
+        _hero_extra_metadata: its free texts, a dict.
+
     Raises:
         HEROUnavailable: (a ``NameError``) there is no such HERO.
-        ValueError: an impossible name.
+        ValueError: an impossible name, or a time that is negative.
+        TypeError: a name that is no text, or a time that is no number.
     """
 
     _hero_base: type[RemoteHERO]
 
-    def __new__(cls, name: str, realm: str = "heros", *args: Any, **kwargs: Any) -> RemoteHERO:
+    def __new__(
+        cls,
+        name: str,
+        realm: str = "heros",
+        session_manager: Any = None,
+        *args: Any,  # of subclasses
+        timeout: float | None = None,
+        wait: float = 0.0,
+        **kwargs: Any,
+    ) -> RemoteHERO:
         # A class for each proxy: attributes of the remote object become properties of it.
         return super().__new__(type(f"RemoteHERO_{realm}_{name}", (cls,), {"_hero_base": cls}))
 
@@ -131,10 +152,10 @@ class RemoteHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = name
-        self._use_binding(Binding(current(), realm, name, _check_timeout(timeout), wait))
+        self._use_binding(EventBinding(current(), realm, name, _check_timeout(timeout), _check_wait(wait)))
 
     @local_only
-    def _use_binding(self, binding: Binding) -> None:
+    def _use_binding(self, binding: EventBinding) -> None:
         self._binding = binding
         bound = binding.bound
         self._hero_tags = set(bound.tags)
@@ -165,7 +186,11 @@ class RemoteHERO(HEROPeer):
 
         def read(self: RemoteHERO) -> Any:
             binding = self._binding
-            return binding.call(_GET, name, _NO_VALUE, binding.timeout)
+            try:
+                return binding.call(_GET, name, _NO_VALUE, binding.timeout)
+            except AttributeError as error:
+                _failed.read = self, name, error
+                raise
 
         def write(self: RemoteHERO, value: Any) -> None:
             binding = self._binding
@@ -190,6 +215,12 @@ class RemoteHERO(HEROPeer):
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> NoReturn:
+        hero, member, error = _failed.__dict__.pop("read", (None, "", None))
+        if hero is self and member == name:
+            try:
+                raise error  # from there Python has come here, and has dropped it
+            finally:
+                del error
         raise AttributeError(
             f"HERO {self.__dict__.get('_name', '?')!r} has no member {name!r}. It offers what its class defines or "
             "annotates, without underscore; what __init__ alone sets is not offered."
@@ -256,9 +287,22 @@ def _unpickle_method(hero: RemoteHERO, name: str, timeout: float | None) -> Remo
 
 
 def _check_timeout(timeout: float | None) -> float | None:
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, or None to wait as long as it takes")
-    return timeout
+    if timeout is None:
+        return None
+    hint = "or None to wait as long as it takes"
+    if not isinstance(cast(object, timeout), Real):
+        raise TypeError(f"timeout={timeout!r}: give a number of seconds, {hint}")
+    if not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, {hint}")
+    return float(timeout) if timeout < math.inf else None
+
+
+def _check_wait(wait: float) -> float:
+    if not isinstance(cast(object, wait), Real):
+        raise TypeError(f"wait={wait!r}: give a number of seconds to wait for the HERO")
+    if not wait >= 0:
+        raise ValueError(f"wait={wait!r}: give a number of seconds from 0 on to wait for the HERO")
+    return float(wait)
 
 
 _OWN_NAMES = frozenset(dir(RemoteHERO))
@@ -269,7 +313,7 @@ _REMOTE_NAMES = frozenset(
 
 # -- references become proxies --------------------------------------------------------------------------------
 
-_bindings: weakref.WeakValueDictionary[tuple[str, str], Binding] = weakref.WeakValueDictionary()
+_bindings: weakref.WeakValueDictionary[tuple[str, str], EventBinding] = weakref.WeakValueDictionary()
 """Of lifted proxies, so that a nested HERO costs its lookup once."""
 
 
@@ -279,7 +323,7 @@ def _lift_hero(reference: HeroReference) -> RemoteHERO:
     node = current()
     binding = _bindings.get(key)
     if binding is None or binding.node is not node:  # of the parent, in a forked child
-        binding = _bindings[key] = Binding(node, reference.realm, reference.name)
+        binding = _bindings[key] = EventBinding(node, reference.realm, reference.name)
     hero = RemoteHERO.__new__(RemoteHERO, reference.name, reference.realm)
     HEROPeer.__init__(hero, reference.realm)
     hero._name = reference.name

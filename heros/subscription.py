@@ -12,14 +12,14 @@ Coming and going
     Each attempt to subscribe has an id of its own, which is in the inbox, and in ``_ident``, for as long as this is
     the attempt that counts. ``open`` takes part in nothing else: what is lost or closed meanwhile only clears
     ``_ident``, and ``open`` sees it when the reply is there. So there is one attempt, or one timer for the next, and
-    an attempt that came to nothing is undone at the publisher, which may have carried it out.
+    an attempt that came to nothing is undone at the publisher, which may have carried it out. A proxy that has found
+    the successor does not wait for the timer (``follow``); whichever of the two comes first makes the attempt.
 
 Missed samples
     ``missed`` is what was published since the subscription began, as far as the publisher has told, less what was
     received. It is exact: sequences are the publisher's own count, and a drop that no sample tells of is told by GAP.
     Across a lost connection to the same instance the count goes on, and a kept sample that was received before is
-    not delivered again; a restarted HERO counts anew, and what it published before the subscription was back cannot
-    be known.
+    not delivered again. A restarted HERO began at 0: what it published before the subscription was back is missed.
 
     ``_latest`` and ``_received`` are written by the thread that reads the channel, ``_floor`` by the one that opens:
     the sequence from which on the publisher sends everything.
@@ -73,9 +73,18 @@ class Subscription:
         node: this process's node.
         realm, name, event: what to subscribe to.
         deliver: called with each value, in order, one at a time, on a worker. What it raises is logged.
+        former: a subscription to the same event that was closed, whose count goes on with this one.
     """
 
-    def __init__(self, node: Runtime, realm: str, name: str, event: str, deliver: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        node: Runtime,
+        realm: str,
+        name: str,
+        event: str,
+        deliver: Callable[[Any], object],
+        former: Subscription | None = None,
+    ) -> None:
         self._node = node
         self._realm = realm
         self._name = name
@@ -98,6 +107,9 @@ class Subscription:
         self._closed = False
         self._retry: Timer | None = None
         self._delay = RETRY_SECONDS[0]
+        if former is not None:
+            self._instance, self._start, self._floor = former._instance, former._start, former._floor
+            self._latest, self._received, self._missed_before = former._latest, former._received, former._missed_before
 
     @property
     def endpoint(self) -> str:
@@ -124,8 +136,15 @@ class Subscription:
             if not self._closed:
                 self._schedule(0.0)
 
+    def follow(self, bound: Bound) -> None:
+        """A proxy has found the HERO anew: subscribe there now, if this waits for its next attempt. What fails is tried
+        again."""
+        if not self._attached and self._event in bound.members:
+            self._attempt(lambda: bound)
+
     def open(self, bound: Bound) -> None:
-        """Subscribe at the HERO that ``bound`` leads to. Does nothing once closed. Raises what a call may raise."""
+        """Subscribe at the HERO that ``bound`` leads to. Does nothing once closed, or when it is being done or is done
+        already. Raises what a call may raise."""
         member = bound.members[self._event]
         ident = self._begin(bound)
         if not ident:
@@ -150,13 +169,14 @@ class Subscription:
             self._unsubscribe(bound, ident)
 
     def _begin(self, bound: Bound) -> int:
-        """Begin an attempt. What is received from now on belongs to it; returns its id, 0 once closed."""
+        """Begin an attempt. What is received from now on belongs to it; returns its id, 0 if there is to be none."""
         with self._lock:
-            if self._closed:
+            if self._closed or self._opening or self._ident:
                 return 0
+            self._cancel()
             if self._instance != bound.instance:
                 missed = self.missed
-                self._start = None
+                self._start = None if self._start is None else 0  # a successor began at 0
                 self._missed_before = missed
                 self._instance = bound.instance
                 self._floor = self._latest = self._received = 0
@@ -200,9 +220,7 @@ class Subscription:
             self._closed = True
             bound, ident = self._bound, self._ident
             self._detach()
-            retry, self._retry = self._retry, None
-        if retry is not None:
-            retry.cancel()
+            self._cancel()
         if bound is not None:
             self._unsubscribe(bound, ident)  # also while it is being opened: the reply may take long
 
@@ -218,23 +236,31 @@ class Subscription:
 
     def _schedule(self, delay: float) -> None:
         """Have the one next attempt made ``delay`` seconds from now. With the lock held."""
-        if self._retry is not None:
-            self._retry.cancel()
+        self._cancel()
         self._retry = self._node.workers.call_later(delay, self._reopen)
 
+    def _cancel(self) -> None:
+        """With the lock held."""
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
+
     def _reopen(self) -> None:
-        if self._closed:
-            return
-        self._delay = min(self._delay * 1.5, RETRY_SECONDS[1])
+        if not self._closed:
+            self._delay = min(self._delay * 1.5, RETRY_SECONDS[1])
+            self._attempt(partial(self._node.bind, self._realm, self._name, discovery=self._delay))
+
+    def _attempt(self, find: Callable[[], Bound]) -> None:
+        """Subscribe where ``find`` says, unless it is done already; if it fails, later."""
         try:
-            bound = self._node.bind(self._realm, self._name, discovery=self._delay)
+            bound = find()
             if self._event not in bound.members:
                 raise HEROSError(f"it has no event {self._event}")
             self.open(bound)
         except Exception as error:
             log.debug("%s: not there yet: %s", self.endpoint, error)
             with self._lock:
-                if not self._closed:
+                if not (self._closed or self._opening or self._ident):
                     self._schedule(self._delay)
         else:
             if self._attached:

@@ -1,3 +1,3 @@
-"""The command line: ``heros`` once installed, ``python -m heros.cli`` anywhere."""
+"""The command line: ``heros`` once installed, ``python -m heros`` anywhere."""
 
 from __future__ import annotations

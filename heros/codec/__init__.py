@@ -59,7 +59,8 @@ code  value          payload
 33    reference      to a method or event of a HERO: ``[realm, name, member, "method" or "event"]``
 34    reference      to an object that stays in its process: ``[node id, object id, type name, representation]``, the
                      object id an unsigned integer
-35    error          an exception that was raised: ``[type, module, message, traceback]``
+35    error          an exception that was raised: ``[type, module, message, traceback, arguments]``, four texts and an
+                     array of None, bools, ints, floats, texts and bytes, which may be missing
 ====  =============  ==============================================================================================
 """
 
@@ -71,6 +72,7 @@ from heros.codec.descriptions import (
     HeroReference,
     MemberReference,
     ObjectReference,
+    Plain,
     Reference,
     replace_references,
 )
@@ -82,6 +84,7 @@ __all__ = [
     "HeroReference",
     "MemberReference",
     "ObjectReference",
+    "Plain",
     "Reference",
     "decode",
     "encode",

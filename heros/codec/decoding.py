@@ -294,7 +294,16 @@ def _read_object(decoder: _Decoder, payload: bytes) -> ObjectReference:
 
 
 def _read_error(decoder: _Decoder, payload: bytes) -> ErrorDescription:
-    return ErrorDescription(*_texts(decoder, payload, 4))
+    fields = decoder.unpack_inner(payload)
+    if len(fields) == 4:  # the arguments may be missing
+        fields.append([])
+    if [type(field) for field in fields] != [str, str, str, str, list] or not _PLAIN.issuperset(map(type, fields[4])):
+        raise DecodeError("a description of an exception that is not four texts and a list of plain values")
+    fields[4] = tuple(fields[4])
+    return ErrorDescription(*fields)
+
+
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 
 
 def _texts(decoder: _Decoder, payload: bytes, count: int) -> list[str]:

@@ -10,6 +10,7 @@ __all__ = [
     "HeroReference",
     "MemberReference",
     "ObjectReference",
+    "Plain",
     "Reference",
     "replace_references",
 ]
@@ -40,13 +41,18 @@ class ObjectReference(NamedTuple):
     representation: str
 
 
+Plain: TypeAlias = bool | int | float | str | bytes | None
+
+
 class ErrorDescription(NamedTuple):
-    """An exception that was raised. (Not a reference: there is nothing to look up.)"""
+    """An exception that was raised. (Not a reference: there is nothing to look up.) ``arguments`` are those that a
+    builtin exception is made of again; empty for others, and where they cannot be sent."""
 
     type: str
     module: str
     message: str
     traceback: str
+    arguments: tuple[Plain, ...] = ()
 
 
 Reference: TypeAlias = HeroReference | MemberReference | ObjectReference

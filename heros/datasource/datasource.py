@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from numbers import Real
+from typing import Any, cast
 
 from heros.datasource.observables import ObservableProcessor
 from heros.datasource.types import DatasourceReturnSet
@@ -30,7 +31,7 @@ class LocalDatasourceHERO(LocalHERO):
         args, kwargs: those of ``LocalHERO``.
 
     Raises:
-        ValueError: a conversion or boundaries that are refused.
+        ValueError: a conversion, boundaries or a misspelt key that are refused.
     """
 
     _observables: Mapping[str, Mapping[str, Any]] = {}
@@ -67,13 +68,15 @@ class PolledLocalDatasourceHERO(LocalDatasourceHERO):
         args, kwargs: those of ``LocalDatasourceHERO``.
 
     Raises:
-        TypeError: ``loop`` is no asyncio loop.
+        TypeError: ``loop`` is no asyncio loop, or ``interval`` is no number.
         ValueError: an interval that is not more than 0.
     """
 
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, interval: float = 5, **kwargs: Any) -> None:
         if not isinstance(loop, asyncio.AbstractEventLoop):
             raise TypeError(f"loop must be an asyncio event loop, not {loop!r}; asyncio.get_running_loop() gives one")
+        if not isinstance(cast(object, interval), Real):
+            raise TypeError(f"interval must be a number of seconds, not {interval!r}")
         if not interval > 0:
             raise ValueError(f"interval must be more than 0 seconds, not {interval!r}")
         self._loop = loop

@@ -10,11 +10,13 @@ unit            unit of the converted value; default: that of the measured one
 boundaries      a list of pairs [lower, upper], both included; ``inbound`` becomes the index of the first that holds
 ==============  =====================================================================================================
 
-Values without an observable, and observables without a value, are left alone.
+Values without an observable are left alone. An observable without a value is warned of, once.
 """
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -25,6 +27,13 @@ from heros.datasource.expression import Expression
 from heros.datasource.types import DatasourceReturnSet, DatasourceReturnValue
 
 __all__ = ["BoundaryChecker", "Converter", "Observable", "ObservableProcessor"]
+
+
+log = logging.getLogger("heros.datasource")
+
+_KEYS = ("target", "index", "raw_unit", "conversion", "unit", "boundaries")
+_ALIKE = 0.75
+"""As far as ``unti`` is from ``unit``."""
 
 
 class Converter:
@@ -86,19 +95,25 @@ class Observable:
 
     Args:
         id: of the value that it is for.
-        definition: the map described above; other entries are kept and ignored.
+        definition: the map described above; other entries are kept and ignored, unless they look like one of those.
 
     Attributes:
         definition: a copy of the map.
 
     Raises:
-        ValueError: an expression that is refused, or boundaries that are no pairs.
-        TypeError: ``definition`` is no map.
+        ValueError: an expression that is refused, boundaries that are no pairs, or a misspelt key.
+        TypeError: ``definition`` is no map, or ``index`` neither int nor str.
     """
 
     def __init__(self, id: str, definition: Mapping[str, Any]) -> None:
         if not isinstance(definition, Mapping):
             raise TypeError(f"observable {id!r} must be defined by a dict, not {definition!r}")
+        for key in definition:
+            meant = () if key in _KEYS else difflib.get_close_matches(str(key), _KEYS, 1, _ALIKE)
+            if meant:
+                raise ValueError(f"observable {id!r}: there is no {key!r}; {meant[0]!r} is what is meant, it seems")
+        if not isinstance(definition.get("index", 0), int | str):
+            raise TypeError(f"observable {id!r}: index must be an int or a str, not {definition['index']!r}")
         self._id = id
         self.definition = dict(definition)
         try:
@@ -133,6 +148,7 @@ class ObservableProcessor:
         if not isinstance(obs_def, Mapping | None):
             raise TypeError(f"observables must be a dict of id to definition, not {obs_def!r}")
         self._observables = {id: Observable(id, definition) for id, definition in (obs_def or {}).items()}
+        self._unmet = set(self._observables)
 
     def __call__(self, datasource_return_set: DatasourceReturnSet) -> DatasourceReturnSet:
         """Convert and check, in place, the values that have an observable. Returns the set."""
@@ -140,7 +156,20 @@ class ObservableProcessor:
             observable = self._observables.get(return_value.id)
             if observable is not None:
                 observable.process(return_value)
+        if self._unmet:
+            self._warn({return_value.id for return_value in datasource_return_set})
         return datasource_return_set
+
+    def _warn(self, ids: set[Any]) -> None:
+        """Of observables for which the first data has no value."""
+        missing = self._unmet - ids
+        self._unmet.clear()
+        if missing:
+            log.warning(
+                "There is no value for observable %s in the first data, whose ids are %s",
+                ", ".join(map(repr, sorted(missing, key=str))),
+                ", ".join(map(repr, sorted(ids, key=str))) or "none",
+            )
 
 
 def _is_number(value: object) -> bool:

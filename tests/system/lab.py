@@ -61,6 +61,9 @@ class Instrument(LocalHERO):
     def raise_it(self, name: str, text: str = "on purpose") -> None:
         raise {"ValueError": ValueError, "SystemExit": SystemExit, "KeyError": KeyError, "Own": Own}[name](text)
 
+    def open(self, path: str) -> None:
+        open(path).close()
+
     def image(self, nbytes: int) -> np.ndarray:
         return np.arange(nbytes, dtype=np.uint8)
 
@@ -78,6 +81,9 @@ class Instrument(LocalHERO):
 
     def slotted(self) -> Slotted:
         return Slotted()
+
+    def is_slotted(self, thing: Any) -> bool:
+        return isinstance(thing, Slotted)
 
     def myself(self) -> Instrument:
         return self
@@ -137,6 +143,17 @@ class Instrument(LocalHERO):
     def serial(self) -> str:
         """Printed on the back."""
         return "S-1"
+
+    @property
+    def broken(self) -> float:
+        self.reads = getattr(self, "reads", 0) + 1
+        return self.no_such_part
+
+    def reads_of_broken(self) -> int:
+        return self.reads
+
+    def keywords(self, /, **keywords: Any) -> dict[str, Any]:
+        return keywords
 
     @property
     def gain(self) -> float:

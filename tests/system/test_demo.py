@@ -25,9 +25,9 @@ def directory():
 
 
 def start(directory, *arguments):
-    """``python -m heros.cli``, with a temporary directory of its own."""
+    """``python -m heros``, with a temporary directory of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "heros.cli", *arguments],
+        [sys.executable, "-m", "heros", *arguments],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(directory)},
         stdout=subprocess.PIPE,

@@ -137,3 +137,15 @@ def test_the_asyncio_server_does_its_own_work_while_it_is_called() -> None:
 def test_every_example_is_run_by_a_test() -> None:
     tested = {*ALONE, *(name for pair in PAIRS for name in pair), "asyncio_server.py"}
     assert tested == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_the_programs_of_the_readme():
+    server, client = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    with Child(f"print('READY', flush=True)\n{server}") as serving:
+        serving.ready()
+        with Child(client.replace('RemoteHERO("camera")', 'RemoteHERO("camera", wait=20)')) as calling:
+            assert calling.wait(SECONDS) == 0
+            assert "an image, exposed for 0.5 s" in calling.output
+        serving.interrupt()
+        assert serving.wait(SECONDS) == 0
+        assert serving.errors == ""

@@ -93,6 +93,24 @@ def test_attributes(setup):
         hero.gain = 99.0
 
 
+def test_an_attribute_error_of_a_getter_arrives_with_its_traceback(setup):
+    hero = setup.proxy()
+    with pytest.raises(AttributeError, match="no_such_part") as caught:
+        hero.broken  # noqa: B018
+    assert isinstance(caught.value, RemoteHEROError)
+    assert "in broken" in caught.value.remote_traceback
+    assert hero.reads_of_broken() == 1
+    assert not hasattr(hero, "broken")
+    with pytest.raises(AttributeError, match="no member 'nothing'"):
+        hero.nothing  # noqa: B018
+
+
+def test_an_argument_may_be_called_self(setup):
+    hero = setup.proxy()
+    assert hero.keywords(self=4, name=5) == {"self": 4, "name": 5}
+    hero.keywords.oneway(self=4)
+
+
 def test_an_annotated_callable_is_a_method(setup):
     assert setup.proxy().handler(4) == 5
 
@@ -159,6 +177,12 @@ def test_a_remote_builtin_is_caught_as_such(setup, name):
     assert error.endpoint == f"{setup.realm}/one/raise_it"
 
 
+def test_a_remote_builtin_has_its_fields(setup):
+    with pytest.raises(FileNotFoundError) as caught:
+        setup.proxy().open("/nowhere/at all")
+    assert (caught.value.errno, caught.value.filename) == (2, "/nowhere/at all")
+
+
 def test_a_remote_class_of_ones_own_is_named(setup):
     with pytest.raises(RemoteHEROError) as caught:
         setup.proxy().raise_it("Own")
@@ -182,8 +206,6 @@ def test_what_cannot_be_sent_is_refused_by_name(setup):
     hero = setup.proxy()
     with pytest.raises(EncodeError, match=r"one\.echo"):
         hero.echo(np.array([object()], dtype=object))
-    with pytest.raises(TypeError, match="slotted"):
-        hero.slotted()
     assert hero.add(1) == 3
 
 
@@ -215,8 +237,18 @@ def test_unserialisable_objects(setup):
         return
     hero.lose_opaque()
     gc.collect()
-    with pytest.raises(ReferenceError):
+    with pytest.raises(ReferenceError) as caught:
         hero.label_of(thing)
+    assert caught.value.remote_traceback == "", "nothing of the owner's code was run"
+
+
+def test_an_object_that_allows_no_weak_reference_comes_back_too(setup):
+    hero = setup.proxy()
+    assert hero.is_slotted(hero.slotted())
+
+
+def test_a_path_arrives_as_its_text(setup):
+    assert setup.proxy().echo([Path("/tmp/a"), {"file": Path("b")}]) == ["/tmp/a", {"file": "b"}]
 
 
 def test_calls_within_calls(setup):
@@ -278,6 +310,34 @@ def test_a_time_out(setup):
     setup.proxy("two").let_go()
     with pytest.raises(ValueError, match="timeout"):
         hero.wait.options(timeout=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"timeout": "1"}, TypeError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": float("nan")}, ValueError),
+        ({"wait": "1"}, TypeError),
+        ({"wait": -1}, ValueError),
+        ({"wait": None}, TypeError),
+    ],
+)
+def test_impossible_times_are_refused(options, error):
+    with heros.LocalHERO("timed"), pytest.raises(error, match="give a number of seconds"):
+        heros.RemoteHERO("timed", **options)
+
+
+def test_an_infinite_time_out_is_none(monkeypatch):
+    monkeypatch.setenv("HEROS_CALL_TIMEOUT", "inf")
+    heros.limits.call_timeout.cache_clear()
+    try:
+        with lab.Instrument("one", "here"):
+            hero = heros.RemoteHERO("one", "here", timeout=float("inf"), wait=0)
+            assert (hero._binding.timeout, hero.add.options(timeout=float("inf"))._timeout) == (None, None)
+            assert hero.add.options(timeout=np.float32(20))(1) == 3
+    finally:
+        heros.limits.call_timeout.cache_clear()
 
 
 def test_oneway(setup):

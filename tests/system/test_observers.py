@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import heros
-from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, PolledLocalDatasourceHERO, event
+from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, PolledLocalDatasourceHERO, event, limits
 from heros.datasource import DatasourceReturnSet
 from heros.demo.loopback import zenoh_config
 from tests.harness import Child, wait_until
@@ -96,6 +96,16 @@ def test_a_hero_observer_follows_who_is_there(elsewhere):
             observer.get_object("ticker")
 
 
+@pytest.mark.parametrize("transport", ["auto", "shm"])
+def test_a_hero_that_goes_while_an_observer_is_made_is_not_kept(transport, monkeypatch):
+    monkeypatch.setenv("HEROS_TRANSPORT", transport)
+    for number in range(8):
+        hero = LocalHERO(f"brief{number}", realm="here")
+        with HEROObserver(realm="here") as observer:
+            hero._destroy_hero()
+            wait_until(lambda: not observer.known_objects, what=lambda: str(observer.known_objects))
+
+
 class Meeting:
     """A callback at which two threads that compare another one with it meet, if nothing keeps them apart."""
 
@@ -148,6 +158,28 @@ def test_an_event_observer_hears_all_and_those_that_come_later(elsewhere):
             assert observer.remove_callback_uid(uid)
 
 
+def test_an_event_observer_hears_those_that_are_there_from_its_first_callback_on(elsewhere):
+    with elsewhere.start() as child, HEROObserver(elsewhere.realm) as known:
+        child.ready()
+        wait_until(lambda: "ticker" in known.known_objects, what="the HERO")
+        with EventObserver("*", "tick", realm=elsewhere.realm) as observer:
+            observer.register_callback(print)
+            assert set(observer.missed) == {"ticker"}
+
+
+def test_an_event_observer_that_finds_a_stuck_hero_says_so_and_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr(limits, "DISCOVERY_SECONDS", 0.05)
+    with Child(SOURCE, "realm") as child:
+        child.ready()
+        child.stop()
+        got: list[int] = []
+        with EventObserver("*", "tick", realm="realm") as observer:
+            observer.register_callback(lambda name, value: got.append(value))
+            assert "EventObserver of tick" in caplog.text
+            child.cont()
+            wait_until(lambda: got, what="a tick")
+
+
 @pytest.mark.parametrize(("selector", "heard"), [("ticker", True), ("tick*", True), ("tock*", False)])
 def test_an_event_observer_selects_by_name(selector, heard):
     class Ticker(LocalHERO):
@@ -158,9 +190,9 @@ def test_an_event_observer_selects_by_name(selector, heard):
     got: list[tuple[str, int]] = []
     with Ticker("ticker", realm="here") as ticker, EventObserver(selector, "tick", realm="here") as observer:
         assert observer.register_callback(lambda name, value: got.append((name, value)))
-        wait_until(lambda: not heard or observer.missed, what="the subscription")
-        wait_until(lambda: (ticker.tick(1), got or not heard)[1], what="a tick")
-        assert bool(got) == heard
+        ticker.tick(1)
+        wait_until(lambda: got or not heard, what="a tick")
+        assert got == [("ticker", 1)] * heard
 
 
 def test_callbacks_are_registered_once_and_removed_once():
@@ -171,6 +203,41 @@ def test_callbacks_are_registered_once_and_removed_once():
         assert observer.remove_callback(print) is False
         with pytest.raises(KeyError):
             observer.remove_callback_uid("no such uid")
+
+
+def test_what_is_no_callback_is_refused():
+    with EventObserver("*", "tick", realm="here") as events, HEROObserver(realm="here") as observer:
+        registers = (
+            events.register_callback,
+            observer.register_object_added_callback,
+            observer.register_object_removed_callback,
+        )
+        for register in registers:
+            with pytest.raises(TypeError, match="callable"):
+                register(3)
+
+
+@pytest.mark.parametrize(
+    ("selector", "name", "error"),
+    [
+        (None, "tick", TypeError),
+        ("*", None, TypeError),
+        ("a/b", "tick", ValueError),
+        ("", "tick", ValueError),
+        ("*", "a/b", ValueError),
+    ],
+)
+def test_impossible_selections_are_refused(selector, name, error):
+    with pytest.raises(error, match="name"):
+        EventObserver(selector, name)
+
+
+@pytest.mark.parametrize(("interval", "error"), [("1", TypeError), (0, ValueError), (float("nan"), ValueError)])
+def test_impossible_intervals_are_refused(interval, error):
+    loop = asyncio.new_event_loop()
+    with pytest.raises(error, match="interval must be"):
+        PolledLocalDatasourceHERO("polled", loop=loop, interval=interval)
+    loop.close()
 
 
 def test_a_datasource_delivers_converted_values(elsewhere):

@@ -16,6 +16,10 @@ from heros.exceptions import HEROSError, HEROUnavailable, RemoteHEROError
 from tests.harness import Child, wait_until
 
 
+class Refused(Exception):
+    pass
+
+
 class Counter(LocalHERO):
     partner: LocalHERO | None = None
 
@@ -25,6 +29,9 @@ class Counter(LocalHERO):
 
     def take(self, value: object = None) -> None:
         self.taken.append(value)
+
+    def refuse(self, value: object) -> None:
+        raise Refused(value)
 
     @event
     def tick(self, value: object) -> object:
@@ -116,6 +123,21 @@ def test_connecting_to_a_hero_that_is_gone_says_which(counter):
     with pytest.raises(HEROUnavailable, match="'counter'"):
         proxy.tick.connect(print)
     assert not proxy.tick.is_callback(print)
+
+
+def test_connecting_a_second_callback_to_a_hero_that_is_gone_says_which(counter):
+    proxy = RemoteHERO("counter")
+    proxy.tick.connect(print)
+    counter._destroy_hero()
+    wait_until(lambda: not proxy.tick._subscription.attached, what="the end to be told")
+    with pytest.raises(HEROUnavailable, match="'counter'"):
+        proxy.tick.connect(repr)
+    assert not proxy.tick.is_callback(repr)
+    successor = Counter("counter")
+    seen: list[object] = []
+    proxy.tick.connect(seen.append)
+    successor.tick(1)
+    wait_until(lambda: seen == [1])
 
 
 def test_connecting_to_an_event_that_is_gone_says_which(counter):
@@ -222,6 +244,33 @@ def test_a_forked_child_starts_without_its_parents_callbacks(tmp_path: Path):
         assert sorted(calls.read_text().splitlines()) == [f"child's in {child}", f"parent's in {os.getpid()}"]
 
 
+def test_a_remote_event_is_not_its_own_callback(counter):
+    proxy = RemoteHERO("counter")
+    with pytest.raises(ValueError, match="itself"):
+        proxy.tick.connect(proxy.tick)
+    assert not proxy.tick.is_callback(proxy.tick)
+
+
+def test_to_call_a_remote_event_that_calls_nobody_is_warned_of_once(counter, caplog):
+    proxy = RemoteHERO("counter")
+    seen: list[object] = []
+    proxy.tick.connect(seen.append)
+    proxy.tick(1)
+    assert (seen, caplog.text) == ([1], "")
+    proxy.tick.disconnect(seen.append)
+    for _ in range(3):
+        proxy.tick(2)
+    assert caplog.text.count("there are none") == 1
+
+
+def test_a_remote_callback_that_fails_is_logged_with_the_event_and_the_exception(counter, caplog):
+    source = Counter("source")
+    source.tick.connect(RemoteHERO("counter").refuse)
+    source.tick(7)
+    wait_until(lambda: "heros/source/tick: callback counter.refuse failed" in caplog.text, what=lambda: caplog.text)
+    assert "Refused: 7" in caplog.text
+
+
 # -- errors and time-outs -------------------------------------------------------------------------------------
 
 
@@ -287,6 +336,20 @@ def test_a_time_out_survives_pickling():
 def test_a_subclass_with_a_time_out_of_its_own_pickles():
     Counter("counter")
     assert pickle.loads(pickle.dumps(Impatient("counter")))._binding.timeout == 3.0
+
+
+def test_a_remote_event_is_pickled_as_a_reference(counter):
+    event = pickle.loads(pickle.dumps(RemoteHERO("counter").tick))
+    seen: list[object] = []
+    event.connect(seen.append)
+    counter.tick(1)
+    wait_until(lambda: seen == [1])
+
+
+@pytest.mark.parametrize("what", [lambda hero: hero, lambda hero: hero.tick, lambda hero: hero.take])
+def test_what_stays_in_its_process_is_not_pickled_and_says_what_is(counter, what):
+    with pytest.raises(TypeError, match=r"RemoteHERO\("):
+        pickle.dumps(what(counter))
 
 
 class Impatient(RemoteHERO):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import heros
-from heros import LocalHERO, RemoteHERO, event, limits
+from heros import EventObserver, LocalHERO, RemoteHERO, event, limits
 from heros.event import reliable
 from heros.node import current
 from tests.harness import Child, wait_until
@@ -151,6 +151,66 @@ def test_a_subscriber_that_was_stopped_when_the_hero_ended_finds_its_successor()
                 return child.expect("GOT") == "anew"
 
             wait_until(came, what="the successor's sample")
+
+
+RESTARTED = """
+import sys
+from heros import LocalHERO, event
+from heros.event import reliable
+
+class Source(LocalHERO):
+    def fire(self):
+        for number in range(5):
+            self.tick(number)
+            self.surely(number)
+
+    @event
+    def tick(self, value):
+        return value
+
+    @reliable
+    @event
+    def surely(self, value):
+        return value
+
+source = Source("source")
+if sys.argv[1:]:
+    source.fire()
+print("READY", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_call_that_reaches_a_restarted_hero_takes_the_subscriptions_along(monkeypatch):
+    monkeypatch.setattr("heros.subscription.RETRY_SECONDS", (1000.0, 1000.0))
+    got: list[int] = []
+    surely: list[int] = []
+    with Child(RESTARTED) as child:
+        child.ready()
+        source = RemoteHERO("source")
+        source.tick.connect(got.append)
+        source.surely.connect(surely.append)
+        child.kill9()
+    wait_until(lambda: not (source.tick._subscription.attached or source.surely._subscription.attached))
+    with Child(RESTARTED) as child:
+        child.ready()
+        source.fire()
+        wait_until(lambda: got == surely == [0, 1, 2, 3, 4], what=lambda: f"{got} {surely}")
+        assert (source.tick.missed, source.surely.missed) == (0, 0)
+
+
+def test_what_a_restarted_hero_published_before_it_was_found_is_missed():
+    with Child(RESTARTED) as child:
+        child.ready()
+        source = RemoteHERO("source")
+        source.tick.connect(print)
+        observer = EventObserver("*", "tick")
+        observer.register_callback(lambda name, value: None)
+        child.kill9()
+    with Child(RESTARTED, "fire") as child, observer:
+        child.ready()
+        wait_until(lambda: source.tick.missed == 5, what=lambda: str(source.tick.missed))
+        wait_until(lambda: observer.missed == {"source": 5}, what=lambda: str(observer.missed))
 
 
 def test_a_kept_value_comes_once_when_the_way_was_lost(monkeypatch):

@@ -117,6 +117,83 @@ def test_the_traceback_travels():
     assert "inner" in arrive(caught.value).remote_traceback
 
 
+def raised(raise_it) -> BaseException:
+    try:
+        raise_it()
+    except BaseException as error:
+        return error
+    raise AssertionError
+
+
+def test_what_caused_an_exception_travels_with_it():
+    def fail() -> None:
+        try:
+            raise KeyError("the cause")
+        except KeyError as error:
+            raise ValueError("the end") from error
+
+    text = arrive(raised(fail)).remote_traceback
+    assert "KeyError: 'the cause'" in text
+    assert "direct cause" in text
+    assert "ValueError: the end" in text
+
+
+def test_the_members_of_a_group_travel_with_it():
+    def fail() -> None:
+        raise ExceptionGroup("several", [ValueError("one"), ExceptionGroup("more", [OSError("two")])])
+
+    text = arrive(raised(fail)).remote_traceback
+    assert "ValueError: one" in text
+    assert "OSError: two" in text
+
+
+def test_the_frames_of_heros_do_not_travel():
+    from heros.entry import check_name
+
+    def fail() -> None:
+        check_name("a/b")
+
+    text = arrive(raised(fail)).remote_traceback
+    assert "in fail" in text
+    assert "check_name" in text, "the user's line"
+    assert "in check_name" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "fields"),
+    [
+        (
+            FileNotFoundError(2, "nothing there", "f.txt"),
+            {"errno": 2, "strerror": "nothing there", "filename": "f.txt"},
+        ),
+        (OSError(18, "two", "from", None, "to"), {"errno": 18, "filename": "from", "filename2": "to"}),
+        (OSError("only a text"), {"errno": None}),
+        (KeyError("key"), {"args": ("key",)}),
+        (KeyError(1, 2.5, b"3"), {"args": (1, 2.5, b"3")}),
+        (
+            UnicodeDecodeError("utf8", b"x\xff", 1, 2, "bad"),
+            {"object": b"x\xff", "start": 1, "end": 2, "reason": "bad"},
+        ),
+        (ValueError(), {"args": ("",)}),
+        (ValueError(object), {"args": ("<class 'object'>",)}),
+        (ValueError(2**70), {"args": (str(2**70),)}),
+    ],
+    ids=repr,
+)
+def test_a_builtin_keeps_its_fields(error, fields):
+    arrived = rebuild(decode(encode(describe(error))[0])[0], "")
+    assert {name: getattr(arrived, name) for name in fields} == fields
+    assert str(arrived) == arrived.message == str(error)
+
+
+@pytest.mark.parametrize("arguments", [(), (1,), (None,) * 9])
+@pytest.mark.parametrize("name", ["UnicodeDecodeError", "OSError", "KeyError", "ImportError", "SyntaxError"])
+def test_arguments_that_do_not_fit_do_no_harm(name, arguments):
+    arrived = rebuild(ErrorDescription(name, "builtins", "what happened", "", arguments), "")
+    assert arrived.message == str(arrived) == "what happened"
+    repr(arrived)
+
+
 @pytest.mark.parametrize("text", ["x" * (64 << 20), "\U0001f600" * (20 << 20), "a file \udcff"])
 def test_whatever_the_text_it_can_be_sent(text):
     header, buffers = encode(describe(ValueError(text)))

@@ -417,6 +417,10 @@ def test_references_are_found_and_replaced(reference: Any, wrap: Any) -> None:
     assert str(lifted) == str(wrap("proxy"))
 
 
+def test_the_arguments_of_an_error_may_be_missing() -> None:
+    assert decode(packed(35, msgpack.packb(["a", "b", "c", "d"]))) == (ErrorDescription("a", "b", "c", "d"), False)
+
+
 def test_an_error_is_not_a_reference() -> None:
     header, _ = encode([error])
     value, found = decode(header)
@@ -659,6 +663,9 @@ MALFORMED: dict[str, tuple[bytes, list[Any]]] = {
     "object id negative": (packed(34, msgpack.packb(["a", -1, "c", "d"])), []),
     "object id bool": (packed(34, msgpack.packb(["a", True, "c", "d"])), []),
     "error": (packed(35, b"\xc0"), []),
+    "error of three": (packed(35, msgpack.packb(["a", "b", "c"])), []),
+    "error with a list in its arguments": (packed(35, msgpack.packb(["a", "b", "c", "d", [[1]]])), []),
+    "error without a list of arguments": (packed(35, msgpack.packb(["a", "b", "c", "d", "e"])), []),
     "timestamp": (packed(-1, b"\xff" * 12), []),
     "nested lists": (b"\x91" * (limits.MAX_DEPTH + 1) + b"\x01", []),
     "nested lists, far": (b"\x91" * 100_000 + b"\x01", []),

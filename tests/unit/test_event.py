@@ -199,3 +199,18 @@ def test_what_wraps_a_method_of_a_hero_is_called_like_any_other_callable():
 def test_what_cannot_be_called_is_no_callback():
     with pytest.raises(TypeError, match="callable"):
         Camera().frame.connect(3)
+
+
+def test_an_event_is_not_its_own_callback():
+    camera = Camera()
+    with pytest.raises(ValueError, match="itself"):
+        camera.frame.connect(camera.frame)
+    assert not camera.frame.get_callbacks()
+
+
+def test_an_event_that_is_connected_to_another_has_a_name():
+    camera, other = Camera(), Camera()
+    other._name = "other"
+    assert camera.frame.connect(other.frame) == "other.frame"
+    assert "event frame of" in repr(other.frame)
+    assert "partial" in camera.frame.connect(functools.partial(other.frame))

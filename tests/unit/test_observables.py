@@ -143,9 +143,26 @@ def test_an_observable_keeps_its_definition_and_processes_in_place() -> None:
         ({"a": {"conversion": 3}}, TypeError, "observable 'a'.*str"),
         ({"a": {"boundaries": [0, 1]}}, ValueError, "observable 'a'.*pairs"),
         ({"a": None}, TypeError, "observable 'a'.*dict"),
+        ({"a": {"unti": "V"}}, ValueError, "observable 'a'.*no 'unti'.*'unit'"),
+        ({"a": {"boundary": [[0, 1]]}}, ValueError, "observable 'a'.*'boundaries'"),
+        ({"a": {"index": 1.5}}, TypeError, "observable 'a'.*index"),
         ("x", TypeError, "observables must be a dict"),
     ],
 )
 def test_bad_definitions_are_refused_at_once_by_name(definitions: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ObservableProcessor(definitions)
+
+
+def test_what_else_a_definition_says_is_kept() -> None:
+    definition = {"description": "of the lab", "loop": 1, 3: 4}
+    assert Observable("a", definition).definition == definition
+
+
+def test_observables_without_a_value_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    processor = ObservableProcessor({"a": {}, "zz": {}, "yy": {}})
+    for _ in range(3):
+        processor(DatasourceReturnSet.from_data({"a": 1, "b": 2}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "There is no value for observable 'yy', 'zz' in the first data, whose ids are 'a', 'b'"
+    ]

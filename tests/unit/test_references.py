@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 
-from heros.exceptions import EncodeError
-from heros.references import UnserializableRemoteObject, WeakObjects
+from heros.references import KEPT_OBJECTS, UnserializableRemoteObject, WeakObjects, lower
 
 
 class Thing:
@@ -78,6 +78,24 @@ def test_an_object_of_another_node_is_stood_for(objects):
     assert stand_in.reference() == reference
 
 
-def test_what_allows_no_weak_reference_cannot_be_sent(objects):
-    with pytest.raises(EncodeError, match="weak reference"):
-        objects.refer(object())
+@pytest.mark.parametrize(
+    "thing",
+    [range(3), {1: 2}.keys(), ValueError("no"), object(), (number for number in ())],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_allows_no_weak_reference_comes_back_too(objects, thing):
+    reference = objects.refer(thing)
+    assert objects.refer(thing) == reference
+    assert objects.resolve(reference) is thing
+
+
+def test_of_those_that_allow_no_weak_reference_the_last_are_kept(objects):
+    references = [objects.refer(object()) for _ in range(KEPT_OBJECTS + 1)]
+    with pytest.raises(ReferenceError, match="no longer exists"):
+        objects.resolve(references[0])
+    assert len({id(objects.resolve(each)) for each in references[1:]}) == KEPT_OBJECTS
+    assert len(objects._numbers) == KEPT_OBJECTS
+
+
+def test_a_path_is_its_text():
+    assert lower(Path("/a/b")) == "/a/b"

@@ -196,14 +196,67 @@ def test_what_was_published_meanwhile_is_missed():
     assert bench.subscription.missed == 3
 
 
-def test_a_restarted_hero_counts_anew():
+def test_what_a_restarted_hero_published_meanwhile_is_missed():
     bench = Bench(0, 40).open()
     bench.sample(2, 1)
     bench.lose()
     bench.place.instance = "second"
     bench.node.workers.tick()
+    assert bench.subscription.missed == 1 + 40
     bench.sample(41, 1)
-    assert bench.subscription.missed == 1
+    assert bench.subscription.missed == 1 + 40
+
+
+def test_what_was_published_before_the_first_subscription_is_not_missed():
+    bench = Bench(PeerLost("gone"), 40)
+    bench.subscription.start()
+    bench.node.workers.tick()
+    bench.place.instance = "second"
+    bench.node.workers.tick()
+    assert bench.subscription.missed == 0
+
+
+def test_it_follows_its_proxy_to_a_successor_and_does_not_wait_for_its_timer():
+    bench = Bench(0, 0).open()
+    bench.lose()
+    bench.place.instance = "second"
+    bench.subscription.follow(bench.place)
+    assert bench.subscription.attached
+    assert bench.node.workers.pending == []
+    bench.subscription.follow(bench.place)
+    assert bench.attempts == 1
+
+
+def test_what_fails_as_it_follows_is_tried_again():
+    bench = Bench(0, PeerLost("gone"), 0).open()
+    bench.lose()
+    bench.subscription.follow(bench.place)
+    assert len(bench.node.workers.pending) == 1
+    bench.node.workers.tick()
+    assert bench.subscription.attached
+
+
+def test_an_attempt_that_comes_second_leaves_the_first_alone(monkeypatch):
+    bench = Bench(0, 0).open()
+    bench.lose()
+
+    def find(*_: object, **__: object) -> Place:
+        bench.subscription.follow(bench.place)
+        raise HEROSError("not found")
+
+    monkeypatch.setattr(bench.node, "bind", find)
+    bench.node.workers.tick()
+    assert bench.subscription.attached
+    assert bench.node.workers.pending == []
+
+
+def test_the_count_goes_on_with_another_subscription():
+    bench = Bench(0, 5).open()
+    bench.sample(3, 1)
+    bench.subscription.close()
+    bench.subscription = Subscription(bench.node, "realm", "name", "event", bench.deliver, bench.subscription)
+    bench.open()
+    assert bench.subscription.missed == 2 + 2
 
 
 def test_samples_before_the_reply_are_counted():

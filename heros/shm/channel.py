@@ -52,7 +52,7 @@ __all__ = ["ShmChannel", "connect"]
 
 log = logging.getLogger("heros.shm")
 
-_LOOKS: Final = range(32)
+_LOOKS: Final = range(8)
 _ONE_LOOK: Final = range(1)
 _NET_SECONDS: Final = 1.0
 _SHORTEST_NAP: Final = 20e-6
@@ -127,7 +127,6 @@ class ShmChannel(Endpoint):
         self._parked: deque[_Waiter] = deque()
         self._watching = False
         self._spin = Spin()
-        self._quick = self._spin.quick
         self.caught = 0
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
@@ -169,7 +168,7 @@ class ShmChannel(Endpoint):
                 or not self._send_short(_CALL, op, member, call_id, object_id, chain, header)
             ):
                 self._request(call_id, deadline, op, member, object_id, chain, header, buffers, reading=True)
-            frame = self._read_frame(self._quick)
+            frame = self._read_frame(self._spin.quick)
             if frame is None or frame[0][4] != call_id:
                 frame = self._read_until(call_id, deadline, frame)
             self._reading = False

@@ -20,8 +20,9 @@ Two short cuts
       run, are all taken before the first of them is worked at: one change of the lead for all of them.
     - *Collecting.* A publisher that has no room looks for acknowledgements and returned buffers itself: the worker that
       was rung for them needs the GIL, which a busy publisher gives away once in 5 ms.
-    - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, then
-      with its processor offered to others in between, for the peer may be waiting for this very one. Only one thread
+    - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, if the
+      last frame came that soon, and then with its processor offered to others in between, for the peer may be waiting
+      for this very one: a process that is woken is often put on the processor of the one that woke it. Only one thread
       of a process spins for longer than that moment, as it holds the GIL; it glances at the other rings of its group
       in turn, because the followers whose doorbells ring cannot run before it lets go of the GIL. It does not spin
       where the last frame left no work: then other threads of this process have some, and need the GIL for it.
@@ -47,8 +48,11 @@ __all__ = ["Lead", "Spin", "SpinGroup", "process_group"]
 Receive: TypeAlias = Callable[[Fields, bytes, Sequence[Buffer]], Task | None]
 
 _COLLECTED: Final = (RELEASED, int(Kind.ACK))
-_QUICK_TURNS: Final = 256
-_TURNS: Final = 16
+_MANY_LOOKS: Final = range(256)
+_FEW_LOOKS: Final = range(2)
+_ONE_LOOK: Final = range(1)
+_SOON_SECONDS: Final = 10e-6
+_TURNS: Final = 8
 _SHORTEST: Final = 1 / 16
 _SOON: Final = 3
 
@@ -65,7 +69,8 @@ class Spin:
     is awake, unless one of them bridges the other's waking up once.
 
     Attributes:
-        quick: the looks, a few microseconds of them, that come before a budget is spent or a clock is read.
+        quick: the looks that come before a budget is spent or a clock is read: a few microseconds of them while what
+            is waited for comes that soon, otherwise few.
         most: the whole budget, in seconds; 0: never spin.
     """
 
@@ -73,7 +78,7 @@ class Spin:
 
     def __init__(self) -> None:
         self.most = self.seconds = limits.spin_seconds()
-        self.quick = range(_QUICK_TURNS if self.most else 1)
+        self.quick = _FEW_LOOKS if self.most else _ONE_LOOK
         self.began = 0.0
 
     def begin(self) -> float:
@@ -83,8 +88,10 @@ class Spin:
 
     def hit(self) -> None:
         self.seconds = self.most
+        self.quick = _MANY_LOOKS if time.perf_counter() - self.began < _SOON_SECONDS else _FEW_LOOKS
 
     def missed(self) -> None:
+        self.quick = _FEW_LOOKS if self.most else _ONE_LOOK
         self.seconds = max(min(self.seconds, self.most) / 2, self.most * _SHORTEST)
 
     def woken(self) -> None:
@@ -290,12 +297,12 @@ class Lead:
     def _serve(self) -> Lead | None:
         """With the lead held: read and run. Returns the lead to go on with, which is then held; None: none."""
         read, receive, ensure_follower = self.ring.read_frame, self._receive, self._workers.ensure_follower
-        quick, drains = self._spin.quick, self._drains
+        spin, drains = self._spin, self._drains
         me = get_ident()
         alone = True
         while True:
             try:
-                frame = read(quick)
+                frame = read(spin.quick)
                 task = None if frame is None else receive(*frame)
                 if drains and task is not None:
                     self._drain()

@@ -101,6 +101,9 @@ class Inbox(Reader):
         if self._control[_TAIL] == self._head or not self._ordered:
             return None
         tag = self._prefixes[position >> 3] >> layout.TAG_SHIFT
+        if tag == layout.WRAP:
+            position = 0
+            tag = self._prefixes[0] >> layout.TAG_SHIFT
         if tag == layout.RELEASE:
             return RELEASED
         return self._data[position + _WORD] if tag == layout.FRAME else None

@@ -19,7 +19,11 @@ Two short cuts
     - *Draining.* Frames that are queued behind others, as the samples of an event are behind those whose callbacks
       run, are all taken before the first of them is worked at: one change of the lead for all of them.
     - *Collecting.* A publisher that has no room looks for acknowledgements and returned buffers itself: the worker that
-      was rung for them needs the GIL, which a busy publisher gives away once in 5 ms.
+      was rung for them needs the GIL, which a busy publisher gives away once in 5 ms. It leaves SLEEPING as it is, so
+      that no second worker is rung for as long as the first is on its way: with two that wait for the GIL, one makes
+      the other give it away, in the middle of its work and with the lead. But a worker that comes meanwhile finds the
+      lead taken, and nobody would be rung for any more: it leaves ``_called`` behind, and the collector has it come
+      again.
     - *Spinning.* With the ring empty, the holder spins for a while before it sleeps: a moment as fast as it can, if the
       last frame came that soon, and then with its processor offered to others in between, for the peer may be waiting
       for this very one: a process that is woken is often put on the processor of the one that woke it. Only one thread
@@ -32,6 +36,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import sched_yield
 from threading import Lock, RLock, get_ident
 from typing import Final, TypeAlias
@@ -183,6 +188,7 @@ class Lead:
         self._runner = 0
         self._running = 0
         self._kicked = False
+        self._called = False
         self._stopped = False
 
     def start(self) -> None:
@@ -206,6 +212,7 @@ class Lead:
                 self._lock.release()
                 return False
             self._owner = me
+            self._called = False
             self.ring.wake()
             return True
         return False
@@ -241,16 +248,25 @@ class Lead:
     def collect(self) -> None:
         """Take the acknowledgements and returned buffers that have come, unless somebody else reads. Calls are left to
         the worker that was rung for them: this thread may be the main one, and Ctrl-C must not lose a call."""
-        if not self.ring.ready():
+        me = get_ident()
+        if not self.ring.ready() or self._owner == me:
             return
         try:
-            if self.take():
+            if not self._lock.acquire(False):
+                return
+            self._owner = me
+            if not self._stopped:
                 self._collect()
-                self.let_go()
+            self._owner = 0
+            self._lock.release()
         except BaseException:
             if self._lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
-                self.let_go()
+                self._owner = 0
+                self._lock.release()
+            self._kick()
             raise
+        if self._called:  # SYNC POINT: lead
+            self._kick()
 
     def _collect(self) -> None:
         ring = self.ring
@@ -260,7 +276,8 @@ class Lead:
                 if frame is not None:
                     self._receive(*frame)
         except Exception as error:
-            self._fail(error)
+            self._stopped = True
+            self._workers.post(partial(self._failed, error))
 
     def stop(self) -> None:
         """Wait for the lead, take what is left, and read no more."""
@@ -289,7 +306,10 @@ class Lead:
     def enter(self) -> None:
         """Read and run for as long as there is something. What the doorbell's handler calls."""
         self._kicked = False  # SYNC POINT: lead
-        lead: Lead | None = self if self.take() else None
+        lead: Lead | None = self
+        if not self.take():
+            self._called = True  # before the second try
+            lead = self if self.take() else None
         self._spin.woken()
         while lead is not None:
             lead = lead._serve()
@@ -299,7 +319,7 @@ class Lead:
         read, receive, ensure_follower = self.ring.read_frame, self._receive, self._workers.ensure_follower
         spin, drains = self._spin, self._drains
         me = get_ident()
-        alone = True
+        alone = False
         while True:
             try:
                 frame = read(spin.quick)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,6 +14,7 @@ from heros.shm.lead import Lead, SpinGroup
 from heros.shm.outbox import Outbox
 from heros.wire import Fields, Kind
 from heros.workers import Workers
+from tests.harness import wait_until
 
 
 class Rig:
@@ -25,6 +27,8 @@ class Rig:
         self.group = SpinGroup()
         self.received: list[bytes] = []
         self.kicks: list[None] = []
+        self.failures: list[BaseException] = []
+        self.on_receive: Callable[[], object] = lambda: None
         inbox = Inbox(memory, Kind, lambda *_: b"")
         self.lead = Lead(inbox, workers, self._receive, lambda: self.kicks.append(None), self._failed, self.group)
 
@@ -34,18 +38,27 @@ class Rig:
     def _ring(self) -> None:
         self.rings += 1
 
+    def enter_elsewhere(self) -> None:
+        thread = threading.Thread(target=self.lead.enter)
+        thread.start()
+        thread.join()
+
     def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> None:
+        self.on_receive()
         self.received.append(header)
 
     def _failed(self, error: BaseException) -> None:
-        raise error
+        self.failures.append(error)
 
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     workers = Workers("lead-test")
-    yield Rig(workers)
+    rig = Rig(workers)
+    expected = rig.failures
+    yield rig
     workers.stop()
+    assert all("no memory" in str(failure) for failure in expected)
 
 
 def test_nobody_reads_before_the_start(rig: Rig) -> None:
@@ -86,3 +99,37 @@ def test_who_leaves_the_lead_looks_again_for_what_did_not_ring(rig: Rig) -> None
     rig.send(b"not rung for twice")
     rig.lead.enter()
     assert rig.received == [b"unheard", b"not rung for twice"]
+
+
+def test_a_collector_takes_acknowledgements_and_leaves_calls(rig: Rig) -> None:
+    rig.lead.start()
+    assert rig.outbox.send_short(Kind.ACK, 0, 0, 1, 1, 0, b"first")
+    assert rig.outbox.send_short(Kind.ACK, 0, 0, 1, 2, 0, b"second")
+    rig.send(b"a call")
+    rig.lead.collect()
+    assert rig.received == [b"first", b"second"]
+    assert rig.rings == 1, "the worker that was rung is on its way"
+    rig.lead.enter()
+    assert rig.received[2:] == [b"a call"]
+
+
+def test_a_worker_that_comes_while_another_thread_collects_is_called_again(rig: Rig) -> None:
+    """It was rung in this epoch, and nobody is rung for twice in one."""
+    rig.lead.start()
+    assert rig.outbox.send_short(Kind.ACK, 0, 0, 1, 1, 0, b"x")
+    rig.on_receive = rig.enter_elsewhere
+    rig.lead.collect()
+    assert rig.kicks == [None]
+
+
+def test_what_a_collector_cannot_take_ends_the_reading(rig: Rig) -> None:
+    rig.lead.start()
+    assert rig.outbox.send_short(Kind.ACK, 0, 0, 1, 1, 0, b"x")
+
+    def fail() -> None:
+        raise RuntimeError("no memory, say")
+
+    rig.on_receive = fail
+    rig.lead.collect()
+    wait_until(lambda: rig.failures)
+    assert not rig.lead.take()

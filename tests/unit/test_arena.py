@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import sys
+import threading
 from collections import deque
 
 import numpy as np
@@ -20,11 +21,12 @@ if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
 
 from heros.shm import views
-from heros.shm.arena import Arena, Loan, size_class
+from heros.shm.arena import Arena, Loan, process_arena, size_class
 from heros.shm.leases import Borrowed, Lent
 from heros.shm.records import decode, encode, leases_of, stage
 from heros.shm.segment import Segment, map_shared
 from heros.wire import FRAME
+from tests.harness import wait_until
 
 MIB = limits.MIB
 
@@ -224,6 +226,7 @@ def test_pool_checks_its_arguments() -> None:
 
 
 def test_closed_pool_keeps_frames_valid() -> None:
+    process_arena().tidy()  # of pools of other tests
     before = open_fds()
     pool = FramePool(100_000, "u1", 2)
     frame = pool.acquire()
@@ -237,6 +240,25 @@ def test_closed_pool_keeps_frames_valid() -> None:
     del pool
     gc.collect()
     assert open_fds() == before
+
+
+def test_a_pool_that_is_collected_while_the_arena_works_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = Arena(64 * MIB)
+    monkeypatch.setattr("heros.shm.pool.process_arena", lambda: arena)
+    pools = [FramePool(5000, "u1", 1)]
+    create = Segment.create
+
+    def collect_and_create(size: int) -> Segment:  # runs under the arena's lock, as the collector may
+        pools.clear()
+        return create(size)
+
+    monkeypatch.setattr(Segment, "create", collect_and_create)
+    worker = threading.Thread(target=arena.allocate, args=(1,), daemon=True)
+    worker.start()
+    wait_until(lambda: not worker.is_alive(), what="the end of an allocation in which a pool was collected")
+    owned = arena.owned
+    FramePool(5000, "u1", 1).close()
+    assert arena.owned == owned - 2 * layout.PAGE, "what was collected is given up with the next segment"
 
 
 def test_a_pool_without_shared_memory_works_alike(monkeypatch: pytest.MonkeyPatch) -> None:

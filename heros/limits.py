@@ -34,6 +34,7 @@ __all__ = [
     "MAX_ITEMS",
     "MAX_NAME_LENGTH",
     "MAX_SEGMENTS",
+    "MAX_SEGMENT_BYTES",
     "MAX_WORKERS",
     "MIB",
     "NET_BACKLOG_BYTES",
@@ -113,6 +114,9 @@ SEGMENT_BYTES = 8 * MIB
 
 MAX_SEGMENTS = 256
 """Arena segments of one node: one descriptor each."""
+
+MAX_SEGMENT_BYTES = 64 * GIB
+"""Size of one segment, which each reader maps whole: beyond the largest arrays, and 128 MiB of page tables a reader."""
 
 LEASES_PER_PEER = 256
 """Buffers that one reader may hold as views. Beyond, it is sent copies: a hoarding reader costs itself, not the

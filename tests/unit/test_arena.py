@@ -22,6 +22,7 @@ if sys.platform != "linux":
 
 from heros.shm import views
 from heros.shm.arena import Arena, Loan, process_arena, size_class
+from heros.shm.doorbell import CLOSED, Doorbell
 from heros.shm.leases import Borrowed, Lent
 from heros.shm.records import decode, encode, leases_of, stage
 from heros.shm.segment import Segment, map_shared
@@ -465,10 +466,51 @@ def test_segments_without_seals_are_refused() -> None:
     os.ftruncate(fd, 8192)
     with pytest.raises(DecodeError, match="not sealed"):
         map_shared(fd, 8192)
+    os.posix_fallocate(fd, 0, 8192)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     with pytest.raises(DecodeError, match="8193"):
         map_shared(fd, 8193)
     os.close(fd)
+
+
+def received(size: int, allocated: int, seals: int) -> int:
+    """A sealed memfd of ``size`` bytes, of which only the first are there."""
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    if allocated:
+        os.posix_fallocate(fd, 0, allocated)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+READ_ONLY = FIXED_SIZE | 0x10
+
+
+def test_a_segment_that_its_owner_has_not_allocated_is_refused() -> None:
+    with pytest.raises(DecodeError, match="not allocated"):  # mapping it would allocate the rest
+        Segment.receive(received(2 * layout.PAGE, layout.PAGE, READ_ONLY))
+    assert Segment.receive(received(layout.PAGE + 1, layout.PAGE + 1, READ_ONLY)).size == layout.PAGE + 1
+    fd = received(layout.PAGE, 0, FIXED_SIZE)
+    with pytest.raises(DecodeError, match="not allocated"):
+        map_shared(fd, layout.PAGE)
+    os.close(fd)
+
+
+def test_a_segment_that_is_larger_than_any_may_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SEGMENT_BYTES", layout.PAGE)
+    with pytest.raises(DecodeError, match="may have"):
+        Segment.receive(received(2 * layout.PAGE, 2 * layout.PAGE, READ_ONLY))
+    with pytest.raises(OutOfSharedMemory, match="at most"):
+        Segment.create(2 * layout.PAGE)
+
+
+def test_a_doorbell_that_is_gone_rings_for_nobody() -> None:
+    bell = Doorbell()
+    bell.abandon()
+    for silent in (bell, CLOSED):
+        silent.ring()
+        silent.clear()
 
 
 def test_a_descriptor_that_is_no_memory_is_refused() -> None:

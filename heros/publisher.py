@@ -36,7 +36,7 @@ from functools import partial
 from typing import Final
 
 from heros import limits
-from heros.exceptions import HEROSError
+from heros.exceptions import HEROUnavailable
 from heros.net import qos
 from heros.transport import Link, Payload
 from heros.wire import Kind
@@ -265,11 +265,11 @@ class Publisher:
         """Add a subscriber. Returns the sequence after which it gets everything.
 
         Raises:
-            HEROSError: the event has ended.
+            HEROUnavailable: the event has ended.
         """
         with self._order:
             if self._ended:
-                raise HEROSError("the HERO was withdrawn by its owner; look it up again")
+                raise HEROUnavailable("the HERO was withdrawn by its owner; look it up again")
             start = self._kept[0][0] - 1 if self._kept else self.sequence
             if subscriber.gone:  # it has left before it came
                 return start

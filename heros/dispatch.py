@@ -68,6 +68,10 @@ class Gate(Strand):
         super().__init__()
         self.chain = 0
 
+    def abandon(self) -> None:
+        """In a forked child: what waits here is the parent's to run, also if the call that forked returns."""
+        self._queue.clear()
+
 
 class Member:
     """One exposed member of one HERO. Built once, when the HERO is exported; a call only reads it."""
@@ -146,6 +150,13 @@ class Dispatcher:
     def exported(self) -> list[Exported]:
         """Everything that this node offers."""
         return list(self._objects.values())
+
+    def abandon(self) -> None:
+        """In a forked child: serve nothing more."""
+        for exported in self.exported():
+            for member in exported.members:
+                if member.gate is not None:
+                    member.gate.abandon()
 
     # -- values -----------------------------------------------------------------------------------------------
 

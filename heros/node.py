@@ -352,6 +352,10 @@ class Node:
     def abandon(self) -> None:
         """In a forked child: close what was inherited, without a word to anybody."""
         self._closed = self._inherited = True
+        self.dispatcher.abandon()
+        for channel, _ in self._channels.values():
+            if isinstance(channel, inproc.InprocChannel):
+                channel.abandon()
         heros.shm.reset_after_fork()
         for network in self._networks.values():
             network.abandon()

@@ -6,6 +6,7 @@ asked for, never on import. A timing or a size that is private to one module sta
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 
@@ -58,6 +59,7 @@ __all__ = [
     "REQUEST_RING_BYTES",
     "SEGMENT_BYTES",
     "call_timeout",
+    "finite",
     "shm_quota",
     "spin_seconds",
 ]
@@ -246,8 +248,12 @@ def spin_seconds() -> float:
 @cache
 def call_timeout() -> float | None:
     """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default: wait while the server lives."""
-    value = _number("HEROS_CALL_TIMEOUT", 0.0, 0.0)
-    return value or None
+    return finite(_number("HEROS_CALL_TIMEOUT", 0.0, 0.0)) or None
+
+
+def finite(timeout: float | None) -> float | None:
+    """A time-out as calls take it: None where it is infinite."""
+    return None if timeout == math.inf else timeout
 
 
 @cache

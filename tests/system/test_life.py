@@ -21,7 +21,7 @@ import pytest
 import heros
 from heros import LocalHERO, RemoteHERO, event
 from heros.demo.loopback import zenoh_config
-from heros.exceptions import NameInUse, PeerLost
+from heros.exceptions import CallTimeout, NameInUse, PeerLost
 from tests.harness import Child, wait_until
 from tests.system import lab
 
@@ -372,6 +372,18 @@ sys.stdin.read()
         assert results == [server.pid] * 4
         # Once in the child, for the call that forked, and never for those that waited behind it.
         assert sorted(Counter(calls.read_text().split()).values()) == [1, 4]
+
+
+@linux
+def test_a_proxy_of_a_stopped_process_waits_no_longer_than_its_time_out():
+    with Child(LAB, "realm") as server:
+        server.ready()
+        hero = RemoteHERO("one", "realm")
+        server.stop()
+        with pytest.raises(CallTimeout, match=r"realm/two did not answer within 0\.1 s"):
+            RemoteHERO("two", "realm", timeout=0.1)
+        server.cont()
+        assert hero.add(1) == 3
 
 
 FORK = """

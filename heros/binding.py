@@ -38,11 +38,13 @@ class Binding:
     """One HERO's proxies' way to it. Thread-safe.
 
     Args:
-        timeout: seconds for each call that has no time-out of its own; None: ``HEROS_CALL_TIMEOUT``, or for ever.
+        timeout: seconds for each call that has no time-out of its own, and for finding the HERO; None:
+            ``HEROS_CALL_TIMEOUT``, or for ever; infinity: for ever, whatever that says.
         wait: seconds to wait for the HERO to appear.
 
     Raises:
         HEROUnavailable: there is no such HERO.
+        CallTimeout: there is one, and its process does not answer.
     """
 
     __slots__ = ("__weakref__", "_check_due", "_lock", "bound", "name", "node", "realm", "timeout")
@@ -51,23 +53,24 @@ class Binding:
         self.node = node
         self.realm = realm
         self.name = name
-        self.timeout = limits.call_timeout() if timeout is None else timeout
+        self.timeout = limits.call_timeout() if timeout is None else limits.finite(timeout)
         self._lock = threading.Lock()
         self._check_due = 0.0
-        self.bound = node.bind(realm, name, wait)
+        self.bound = node.bind(realm, name, wait, timeout=self.timeout)
         _bindings.add(self)
 
     def rebind(self, stale: Bound, timeout: float | None) -> Bound:
         """Look the name up again, unless another thread has done so since ``stale`` was found to be gone.
 
         Args:
-            timeout: seconds that the network may take to answer, at most ``limits.DISCOVERY_SECONDS``; None: that.
+            timeout: seconds that the network may take to find it, at most ``limits.DISCOVERY_SECONDS``, and its node to
+                describe it; None: as long as these may take.
         """
         discovery = limits.DISCOVERY_SECONDS if timeout is None else min(timeout, limits.DISCOVERY_SECONDS)
         with self._lock:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
-                self.bound = self.node.bind(self.realm, self.name, discovery=discovery)
+                self.bound = self.node.bind(self.realm, self.name, discovery=discovery, timeout=timeout)
             return self.bound
 
     def current(self) -> Bound:

@@ -41,7 +41,7 @@ from heros.codec import (
     replace_references,
 )
 from heros.entry import Entry
-from heros.exceptions import DecodeError, EncodeError, HEROSError
+from heros.exceptions import DecodeError, EncodeError, HEROSError, HEROUnavailable
 from heros.faults import describe
 from heros.publisher import Publisher, Subscriber
 from heros.references import WeakObjects, lift_hero, lift_member, lower
@@ -59,13 +59,18 @@ Concurrency: TypeAlias = Literal["method", "object", "free"]
 
 
 class Gate(Strand):
-    """A strand that knows which chain of calls it is serving."""
+    """A strand that knows which chain of calls it is serving: that of the call that holds it, 0 while none does. A call
+    that is let in again holds nothing, may outlive the one that does, and leaves the chain alone."""
 
     __slots__ = ("chain",)
 
     def __init__(self) -> None:
         super().__init__()
         self.chain = 0
+
+    def abandon(self) -> None:
+        """In a forked child: what waits here is the parent's to run, also if the call that forked returns."""
+        self._queue.clear()
 
 
 class Member:
@@ -146,6 +151,13 @@ class Dispatcher:
         """Everything that this node offers."""
         return list(self._objects.values())
 
+    def abandon(self) -> None:
+        """In a forked child: serve nothing more."""
+        for exported in self.exported():
+            for member in exported.members:
+                if member.gate is not None:
+                    member.gate.abandon()
+
     # -- values -----------------------------------------------------------------------------------------------
 
     def lower(self, value: object) -> Reference:
@@ -204,7 +216,7 @@ class Dispatcher:
                 f"{len(gate)} calls already wait for {exported.entry.name}.{member.name}; it takes too long for the "
                 "rate at which it is called",
             )
-        ready = gate.enter(partial(self._serve, None, link, member, fields, header, buffers))
+        ready = gate.enter(partial(self._serve_in_turn, gate, link, member, fields, header, buffers))
         return None if ready is None else partial(gate.go_on, ready)
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
@@ -217,8 +229,8 @@ class Dispatcher:
 
     def _acknowledge(self, link: Link, ident: int, index: int) -> None:
         subscribers = self._subscribers.get(link)
-        if subscribers is not None and ident in subscribers:
-            subscribers[ident][1].acknowledge(index)
+        if subscribers is not None and (found := subscribers.get(ident)) is not None:
+            found[1].acknowledge(index)
 
     # -- calls ------------------------------------------------------------------------------------------------
 
@@ -237,49 +249,76 @@ class Dispatcher:
             taken: the gate that has been taken for this call, and is left after it; what waits there is run too.
         """
         kind, _, op, _, call_id, _, chain_id, _, _ = fields
-        gate = member.gate
         me = get_ident()
         outer = serving.get(me)
         serving[me] = chain_id
-        if gate is not None:
-            gate_outer, gate.chain = gate.chain, chain_id
+        if taken is not None:
+            taken.chain = chain_id
         try:
             try:
-                value, has_references = decode(header, buffers)
-            except DecodeError as error:
-                self._refuse(link, fields, Fault.MALFORMED, str(error))
+                try:
+                    value, has_references = decode(header, buffers)
+                except DecodeError as error:
+                    self._refuse(link, fields, Fault.MALFORMED, str(error))
+                    return
+                if has_references:
+                    value = replace_references(value, self.lift)
+                if op == _METHOD and member.flavor == "method":
+                    positional, keyword = value
+                    result = getattr(member.hero, member.name)(*positional, **keyword)
+                else:
+                    result = _invoke(member, op, value)
+                try:
+                    header, buffers = encode(result, self.lower)
+                except EncodeError as error:
+                    raise EncodeError(f"what {member.name} returned cannot be sent: {error}") from None
+                value = positional = keyword = result = None  # first: their finalisers may run anything
+                if kind == _CALL:
+                    link.reply(_RESULT, 0, call_id, header, buffers)
                 return
-            if has_references:
-                value = replace_references(value, self.lift)
-            if op == _METHOD and member.flavor == "method":
-                positional, keyword = value
-                result = getattr(member.hero, member.name)(*positional, **keyword)
-            else:
-                result = _invoke(member, op, value)
-            header, buffers = encode(result, self.lower)
-            if kind == _CALL:
-                link.reply(_RESULT, 0, call_id, header, buffers)
-        except BaseException as error:
-            self._raised(link, member, fields, error)
-            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                raise  # not the method's: Ctrl-C, in a call within this process
+            except BaseException as error:
+                described = self._describe(link, member, fields, error)
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    self._reply_raised(link, call_id, described)
+                    raise  # not the method's: Ctrl-C, in a call within this process
+            value = positional = keyword = result = None  # first, as the error is by now
+            self._reply_raised(link, call_id, described)
         finally:
             if outer is None:
                 del serving[me]
             else:
                 serving[me] = outer
-            if gate is not None:
-                gate.chain = gate_outer
-            if taken is not None and (ready := taken.leave()) is not None:
-                taken.go_on(ready)
+            if taken is not None:
+                taken.chain = 0
+                if (ready := taken.leave()) is not None:
+                    taken.go_on(ready)
 
-    def _raised(self, link: Link, member: Member, fields: Fields, error: BaseException) -> None:
-        if isinstance(error, EncodeError):
-            error = EncodeError(f"what {member.name} returned cannot be sent: {error}")
+    def _serve_in_turn(
+        self,
+        gate: Gate,
+        link: Link,
+        member: Member,
+        fields: Fields,
+        header: bytes | memoryview,
+        buffers: Sequence[Buffer],
+    ) -> None:
+        """Run a call that has waited in ``gate``, which is held meanwhile by whoever runs its queue."""
+        gate.chain = fields[6]
+        try:
+            self._serve(None, link, member, fields, header, buffers)
+        finally:
+            gate.chain = 0
+
+    def _describe(self, link: Link, member: Member, fields: Fields, error: BaseException) -> bytes:
+        """What the caller is told of ``error``. Nobody waits for a oneway call: it is logged, and this is empty."""
         if fields[0] == Kind.ONEWAY:
             log.error("A oneway call of %s by pid %d raised", member.name, link.peer.pid, exc_info=error)
-            return
-        link.reply(Kind.ERROR, Fault.RAISED, fields[4], encode(describe(error))[0], ())
+            return b""
+        return encode(describe(error))[0]
+
+    def _reply_raised(self, link: Link, call_id: int, described: bytes) -> None:
+        if described:
+            link.reply(Kind.ERROR, Fault.RAISED, call_id, described, ())
 
     def _refuse(self, link: Link, fields: Fields, fault: Fault, text: str) -> None:
         if fields[0] == Kind.ONEWAY:
@@ -295,10 +334,13 @@ class Dispatcher:
             arguments, _ = decode(header, buffers)
             result = serve(link, cast("list[Any]", arguments))  # whatever it is, it is checked by use
             reply_header, reply_buffers = encode(result)
-        except HEROSError as error:
+        except HEROUnavailable as error:
             self._refuse(link, fields, Fault.UNAVAILABLE, str(error))
-        except (TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError) as error:  # also what could not be decoded
             self._refuse(link, fields, Fault.MALFORMED, f"the node cannot serve this request: {error!r}")
+        except HEROSError as error:  # there is no room for what is kept for a new subscriber
+            if fields[0] == _CALL:
+                self._reply_raised(link, fields[4], encode(describe(error))[0])
         else:
             if fields[0] == _CALL:
                 link.reply(_RESULT, 0, fields[4], reply_header, reply_buffers)
@@ -317,14 +359,14 @@ class Dispatcher:
                     "extra_metadata": dict(entry.extra_metadata),
                     "capabilities": exported.capabilities,
                 }
-        raise HEROSError(f"HERO {name!r} in realm {realm!r} was withdrawn by its owner")
+        raise HEROUnavailable(f"HERO {name!r} in realm {realm!r} was withdrawn by its owner")
 
     def _subscribe(self, link: Link, arguments: list[Any]) -> object:
         ident, object_id, index = arguments
         _check_ident(ident)
         exported = self._objects.get(object_id)
         if exported is None:
-            raise HEROSError("the HERO was withdrawn by its owner; look it up again")
+            raise HEROUnavailable("the HERO was withdrawn by its owner; look it up again")
         publisher = exported.members[index].publisher
         if publisher is None:
             raise ValueError(f"{exported.members[index].name} is no event")
@@ -338,6 +380,7 @@ class Dispatcher:
             start = publisher.subscribe(subscriber)
         except BaseException:
             subscribers.pop(ident, None)
+            publisher.unsubscribe(subscriber)
             raise
         if link.closed:  # it may have closed before it was in the table
             self.closed(link, HEROSError("closed"))

@@ -199,6 +199,11 @@ class InprocChannel:
                 return
         self._end(reason)
 
+    def abandon(self) -> None:
+        """In a forked child: the HEROs stayed with the parent. A call that this thread is in may still end."""
+        self._lost = "this process was forked from the one that has the HERO"
+        self._sending = threading.RLock()  # another thread of the parent may have held it
+
     def _end(self, reason: str) -> None:
         """Tell whoever waits, and both receivers. No frame is sent any more."""
         for call_id in list(self._pending):

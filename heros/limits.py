@@ -35,6 +35,7 @@ __all__ = [
     "MAX_ITEMS",
     "MAX_NAME_LENGTH",
     "MAX_SEGMENTS",
+    "MAX_SEGMENT_BYTES",
     "MAX_WORKERS",
     "MIB",
     "NET_BACKLOG_BYTES",
@@ -58,6 +59,7 @@ __all__ = [
     "REQUEST_RING_BYTES",
     "SEGMENT_BYTES",
     "call_timeout",
+    "finite",
     "shm_quota",
     "spin_seconds",
 ]
@@ -114,6 +116,9 @@ SEGMENT_BYTES = 8 * MIB
 
 MAX_SEGMENTS = 256
 """Arena segments of one node: one descriptor each."""
+
+MAX_SEGMENT_BYTES = 64 * GIB
+"""Size of one segment, which each reader maps whole: beyond the largest arrays, and 128 MiB of page tables a reader."""
 
 LEASES_PER_PEER = 256
 """Buffers that one reader may hold as views. Beyond, it is sent copies: a hoarding reader costs itself, not the
@@ -243,8 +248,12 @@ def spin_seconds() -> float:
 @cache
 def call_timeout() -> float | None:
     """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default, and 0: wait while the server lives."""
-    value = _number("HEROS_CALL_TIMEOUT", 0.0, 0.0)
-    return value if 0 < value < math.inf else None
+    return finite(_number("HEROS_CALL_TIMEOUT", 0.0, 0.0)) or None
+
+
+def finite(timeout: float | None) -> float | None:
+    """A time-out as calls take it: None where it is infinite."""
+    return None if timeout == math.inf else timeout
 
 
 @cache

@@ -26,6 +26,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,9 @@ log = logging.getLogger("heros.node")
 
 WAIT_SECONDS: Final = (0.01, 0.2)
 """Shortest and longest pause between two looks for a HERO that is waited for: soon found, and cheap for long."""
+
+ANSWER_SECONDS: Final = 10.0
+"""How long a node may take to answer what is no user's call: it only looks something up."""
 
 EXCLUSIVE_SECONDS: Final = 1.0
 """How long ``exclusive`` asks the network for another HERO of the name: on a quiet network all answer in less."""
@@ -189,22 +193,31 @@ class Node:
 
     # -- finding ----------------------------------------------------------------------------------------------
 
-    def bind(self, realm: str, name: str, wait: float = 0.0, discovery: float = limits.DISCOVERY_SECONDS) -> Bound:
+    def bind(
+        self,
+        realm: str,
+        name: str,
+        wait: float = 0.0,
+        discovery: float = limits.DISCOVERY_SECONDS,
+        timeout: float | None = None,
+    ) -> Bound:
         """Find a HERO, connect to its node and ask for its description.
 
         Args:
             wait: seconds to wait for it to appear.
             discovery: seconds to wait for the network's answer, if it is not on this host.
+            timeout: seconds that its node may take for the description, at most ``ANSWER_SECONDS``; None: that.
 
         Raises:
             HEROUnavailable: there is no such HERO, or none that could be reached.
+            CallTimeout: there is one, and its process did not answer.
         """
         check_name(realm, "realm")
         check_name(name)
         deadline = time.monotonic() + wait
         pause, longest = WAIT_SECONDS
         while True:
-            failures: list[str] = []
+            failures: list[tuple[Transport, Exception]] = []
             found = select.ways(
                 partial(self._own, realm, name),
                 partial(self._on_host, realm, name),
@@ -212,12 +225,13 @@ class Node:
             )
             for transport, entry in found:
                 try:
-                    return self._describe(transport, entry)
+                    return self._describe(transport, entry, timeout)
                 except (RemoteTransportError, HEROUnavailable, CallTimeout, DecodeError) as error:
-                    failures.append(f"{transport}: {error}")
+                    failures.append((transport, error))
                     self._tell_once(transport, entry, error)
             if time.monotonic() >= deadline:
-                raise HEROUnavailable(_not_found(realm, name, failures))
+                silent = any(isinstance(error, CallTimeout) for _, error in failures)
+                raise (CallTimeout if silent else HEROUnavailable)(_not_found(realm, name, wait, failures))
             time.sleep(pause)
             pause = min(2 * pause, longest)
 
@@ -235,26 +249,33 @@ class Node:
             self._told.add(entry.node_id)
             log.info("HERO %s cannot be reached through shared memory (%s); trying the network", entry.name, error)
 
-    def _describe(self, transport: Transport, entry: Entry) -> Bound:
+    def _describe(self, transport: Transport, entry: Entry, timeout: float | None) -> Bound:
         channel, inbox = self._channel(transport, entry)
-        description = self.call_node(channel, NodeMember.BIND, [entry.realm, entry.name, entry.instance])
+        arguments = [entry.realm, entry.name, entry.instance]
+        description = self.call_node(channel, NodeMember.BIND, arguments, f"{entry.realm}/{entry.name}", timeout)
         try:
-            capabilities = tuple(from_list(description["capabilities"]))
-            return Bound(
-                channel=channel,
-                inbox=inbox,
-                transport=transport,
-                object_id=description["object_id"],
-                instance=description["instance"],
-                class_name=description["class_name"],
-                implements=frozenset(description["implements"]),
-                tags=frozenset(description["tags"]),
-                extra_metadata=dict(description["extra_metadata"]),
-                capabilities=capabilities,
-                members={capability.name: index for index, capability in enumerate(capabilities)},
-            )
-        except (LookupError, TypeError, ValueError) as error:
-            raise RemoteTransportError(f"the description of HERO {entry.name} makes no sense: {error!r}") from None
+            if not isinstance(description, dict):
+                raise DecodeError(f"{type(description).__name__} instead of a dict")
+            described = Entry.from_dict({**asdict(entry), **description})
+            object_id = description.get("object_id")
+            if type(object_id) is not int or not 0 < object_id < 1 << 64:
+                raise DecodeError(f"{object_id!r} is no object")
+            capabilities = tuple(from_list(description.get("capabilities")))
+        except DecodeError as error:
+            raise DecodeError(f"the description of HERO {entry.name!r} makes no sense: {error}") from None
+        return Bound(
+            channel=channel,
+            inbox=inbox,
+            transport=transport,
+            object_id=object_id,
+            instance=described.instance,
+            class_name=described.class_name,
+            implements=frozenset(described.implements),
+            tags=frozenset(described.tags),
+            extra_metadata=dict(described.extra_metadata),
+            capabilities=capabilities,
+            members={capability.name: index for index, capability in enumerate(capabilities)},
+        )
 
     # -- channels ---------------------------------------------------------------------------------------------
 
@@ -290,15 +311,35 @@ class Node:
             return channel.connect(entry.address, self.peer, entry.node_id, self.workers, inbox)
         return self.network(entry.realm).connect(entry, inbox)
 
-    def call_node(self, channel: Channel, member: NodeMember, arguments: list[Any]) -> Any:
+    def call_node(
+        self,
+        channel: Channel,
+        member: NodeMember,
+        arguments: list[Any],
+        endpoint: str = "",
+        timeout: float | None = None,
+    ) -> Any:
         """Call a member of the node at the other end of ``channel``.
+
+        Args:
+            endpoint: what it is about, for messages.
+            timeout: in seconds, at most ``ANSWER_SECONDS``; None: that.
 
         Raises:
             HEROUnavailable: what it was asked for is not there.
+            CallTimeout: it did not answer.
         """
+        pid = channel.peer.pid
         header, buffers = self.dispatcher.encode(arguments)
-        reply = channel.call(0, member, 0, 0, header, buffers, limits.CONNECT_SECONDS * 5)
-        return self.result(reply, f"node {channel.peer.pid}")
+        patience = ANSWER_SECONDS if timeout is None else min(timeout, ANSWER_SECONDS)
+        try:
+            reply = channel.call(0, member, 0, 0, header, buffers, patience)
+        except CallTimeout:
+            raise CallTimeout(
+                f"{endpoint or 'the node'} did not answer within {patience:g} s; is its process (pid {pid}) stopped, "
+                "or busy with something that lets no other thread run?"
+            ) from None
+        return self.result(reply, endpoint or f"node {pid}")
 
     def result(self, reply: Reply, endpoint: str) -> Any:
         """The value of a reply.
@@ -352,6 +393,10 @@ class Node:
     def abandon(self) -> None:
         """In a forked child: close what was inherited, without a word to anybody."""
         self._closed = self._inherited = True
+        self.dispatcher.abandon()
+        for channel, _ in self._channels.values():
+            if isinstance(channel, inproc.InprocChannel):
+                channel.abandon()
         heros.shm.reset_after_fork()
         for network in self._networks.values():
             network.abandon()
@@ -371,17 +416,20 @@ def _taken(entry: Entry, other: Entry) -> str:
     )
 
 
-def _not_found(realm: str, name: str, failures: list[str]) -> str:
+def _not_found(realm: str, name: str, wait: float, failures: list[tuple[Transport, Exception]]) -> str:
+    waited = f", although this process waited {wait:g} s for it" if wait else ""
     if failures:
-        return f"HERO {name!r} in realm {realm!r} was found but could not be reached ({'; '.join(failures)})"
+        reasons = "; ".join(f"{transport}: {error}" for transport, error in failures)
+        return f"HERO {name!r} in realm {realm!r} was found but could not be reached{waited} ({reasons})"
     places = []
     if "shm" in select.preference():
         places.append(f"on this host ({runtime_directory()})")
     if "net" in select.preference() and select.network_enabled():
         places.append("on the network")
     hint = "" if select.network_enabled() else " HEROS_NET is off, so other hosts were not asked."
+    where = " or ".join(places) or "within reach of HEROS_TRANSPORT"
     return (
-        f"there is no HERO {name!r} in realm {realm!r} {' or '.join(places) or 'within reach of HEROS_TRANSPORT'}. "
+        f"there is no HERO {name!r} in realm {realm!r} {where}{waited}. "
         f"Is its program running, and its name spelled so?{hint}"
     )
 

@@ -36,7 +36,7 @@ from functools import partial
 from typing import Final
 
 from heros import limits
-from heros.exceptions import HEROSError
+from heros.exceptions import HEROUnavailable
 from heros.net import qos
 from heros.transport import Link, Payload
 from heros.wire import Kind
@@ -98,7 +98,7 @@ class Subscriber:
         )
 
     def send(self, sequence: int, payload: Payload) -> bool:
-        """Send one sample if there is room; returns whether it was sent."""
+        """Send one sample if there is room; returns whether it was sent. Raises what the link raises."""
         if not self._has_room(payload.nbytes):
             self.link.collect()
             if not self._has_room(payload.nbytes):
@@ -107,29 +107,48 @@ class Subscriber:
         # Its size goes first: the acknowledgement may overtake the return of ``publish``.
         self._sizes.append(payload.nbytes)
         self.sent_bytes += payload.nbytes
-        if not self.link.publish(Kind.SAMPLE, self.ident, sequence, index, payload, self.index - self.done):
-            with contextlib.suppress(IndexError):  # a peer that acknowledges what it was never sent
-                self._sizes.pop()
-            self.sent_bytes -= payload.nbytes
-            return False
-        self.index = index
-        return True
+        sent = False
+        try:
+            sent = self.link.publish(Kind.SAMPLE, self.ident, sequence, index, payload, self.index - self.done)
+        except BaseException as error:
+            sent = not isinstance(error, Exception)  # Ctrl-C: it may be; if not, the next acknowledgement covers it
+            raise
+        finally:
+            if sent:
+                self.index = index
+            else:
+                with contextlib.suppress(IndexError):  # a peer that acknowledges what it was never sent
+                    self._sizes.pop()
+                self.sent_bytes -= payload.nbytes
+        return sent
 
     def send_or_drop(self, sequence: int, payload: Payload) -> None:
-        if not self.send(sequence, payload):
-            self.dropped += 1
-            self.lost_through = sequence
-            if self._reporting.acquire(False):
-                self._workers.call_later(REPORT_SECONDS, self._report)
+        """Send one sample, or count it as dropped. Raises what the link raises."""
+        sent = False
+        try:
+            sent = self.send(sequence, payload)
+        finally:
+            if not sent:
+                self._drop(sequence)
 
     def send_reliably(self, sequence: int, payload: Payload, endpoint: str) -> None:
-        """Wait for room; disconnect a subscriber that has given none for ``RELIABLE_SECONDS``."""
-        if not self.send(sequence, payload):
-            self._waiting = True
-            try:
+        """Wait for room; disconnect a subscriber that has given none for ``RELIABLE_SECONDS``. Raises what the link
+        raises; the sample counts as dropped then."""
+        try:
+            if not self.send(sequence, payload):
+                self._waiting = True
                 self._wait_and_send(sequence, payload, endpoint)
-            finally:
-                self._waiting = False
+        except BaseException:
+            self._drop(sequence)
+            raise
+        finally:
+            self._waiting = False
+
+    def _drop(self, sequence: int) -> None:
+        self.dropped += 1
+        self.lost_through = sequence
+        if self._reporting.acquire(False):
+            self._workers.call_later(REPORT_SECONDS, self._report)
 
     def _wait_and_send(self, sequence: int, payload: Payload, endpoint: str) -> None:
         done = self.done
@@ -159,7 +178,10 @@ class Subscriber:
         nbytes = 0
         # An index from the other side is not trusted: more than there is to be done with is ignored.
         while done < index and sizes:
-            nbytes += sizes.popleft()
+            try:
+                nbytes += sizes.popleft()
+            except IndexError:  # the publisher has taken it back this moment
+                break
             done += 1
         self.done_bytes += nbytes
         self.done = done
@@ -236,24 +258,50 @@ class Publisher:
             return True
 
     def publish(self, payload: Payload) -> None:
-        """Send one sample to every subscriber; waits only if the event is reliable."""
+        """Send one sample to every subscriber; waits only if the event is reliable.
+
+        Raises what was raised for one of them (there is no memory for its buffers, Ctrl-C), after the others have had
+        their turn.
+        """
         if self.reliable:
             self._publish_reliably(payload)
             return
+        failure: BaseException | None = None
         with self._order:
             sequence = self._count(payload)
             for subscriber in self._subscribers:
                 if not subscriber.gone:
-                    subscriber.send_or_drop(sequence, payload)
+                    try:
+                        subscriber.send_or_drop(sequence, payload)
+                    except BaseException as error:
+                        failure = error
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # which refers to this frame
 
     def _publish_reliably(self, payload: Payload) -> None:
+        failure: BaseException | None = None
         with self._turn:
             with self._order:
                 sequence = self._count(payload)
                 subscribers = self._subscribers
             for subscriber in subscribers:
-                if not subscriber.gone:
-                    subscriber.send_reliably(sequence, payload, self.endpoint)
+                if subscriber.gone:
+                    continue
+                try:
+                    if failure is None or isinstance(failure, Exception):
+                        subscriber.send_reliably(sequence, payload, self.endpoint)
+                    else:  # Ctrl-C: wait for nobody any more
+                        subscriber.send_or_drop(sequence, payload)
+                except BaseException as error:
+                    failure = error
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # which refers to this frame
 
     def _count(self, payload: Payload) -> int:
         self.sequence = sequence = self.sequence + 1
@@ -265,11 +313,11 @@ class Publisher:
         """Add a subscriber. Returns the sequence after which it gets everything.
 
         Raises:
-            HEROSError: the event has ended.
+            HEROUnavailable: the event has ended.
         """
         with self._order:
             if self._ended:
-                raise HEROSError("the HERO was withdrawn by its owner; look it up again")
+                raise HEROUnavailable("the HERO was withdrawn by its owner; look it up again")
             start = self._kept[0][0] - 1 if self._kept else self.sequence
             if subscriber.gone:  # it has left before it came
                 return start

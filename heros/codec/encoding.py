@@ -51,11 +51,9 @@ def encode(value: Any, lower: Lower | None = None) -> Encoded:
 
     Thread-safe as far as ``value`` is not changed meanwhile.
     """
-    if type(value) in _SCALARS:
-        try:
-            return _pack_plain(value), ()
-        except OverflowError:
-            pass  # an integer of more than 64 bits
+    kind = type(value)
+    if kind in _SCALARS and (kind is not int or -0x8000_0000_0000_0000 <= value <= 0xFFFF_FFFF_FFFF_FFFF):
+        return _pack_plain(value), ()
     try:
         encoder = _encoders.pop()
     except IndexError:
@@ -92,23 +90,26 @@ def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], lower: Lower
     if not kwargs and len(args) <= _FEW:
         for arg in args:
             kind = type(arg)
-            if kind not in _SCALARS and (kind is not str or len(arg) > _SHORT):
+            if kind is int:
+                if not -0x8000_0000_0000_0000 <= arg <= 0xFFFF_FFFF_FFFF_FFFF:
+                    break
+            elif kind is str:
+                if len(arg) > _SHORT or not (arg.isascii() or arg.isprintable()):  # lone surrogates are neither
+                    break
+            elif kind not in _SCALARS:
                 break
         else:
-            try:
-                header: bytes = _pack_plain((args, kwargs))
-            except (OverflowError, ValueError):
-                pass  # an integer of more than 64 bits, or a text that is no UTF-8
-            else:
-                if len(header) <= _SHORT:
-                    return header, ()
+            header: bytes = _pack_plain((args, kwargs))
+            if len(header) <= _SHORT:
+                return header, ()
     return encode([list(args), kwargs], lower)
 
 
 _SCALARS = frozenset({bool, int, float, type(None)})
 _FEW: Final = 16
 _pack_plain = Packer(autoreset=True).pack
-"""One packer for all threads: packing these runs no code of Python's, so that nobody comes in between."""
+"""One packer for all threads: nobody comes in between, as packing these neither runs code of Python's nor raises. (To
+raise allocates, which may run the collector, a finaliser and then other threads, while half a message is in there.)"""
 _BYTES_LIKE = frozenset({bytes, bytearray, memoryview})
 _NO_BYTES = nesting.LEAVES - {bytes}
 _INTEGERS = range(-(2**63), 2**64)

@@ -152,9 +152,13 @@ class Arena:
         return Pool(segment, slot_size, count, deque((segment, index * slot_size) for index in range(count)))
 
     def give_back(self, pool: Pool) -> None:
-        """Give a reserved segment up, as soon as none of its slots is in use. Its memory goes with the last view."""
+        """Give a reserved segment up. ``tidy`` drops it, or whoever needs a segment next, once none of its slots is in
+        use; its memory goes with the last view. For finalisers: it takes no lock and does no I/O."""
+        self._leaving.append(pool)
+
+    def tidy(self) -> None:
+        """Drop what was given back."""
         with self._lock:
-            self._leaving.append(pool)
             self._drop_left()
 
     def place(self, buffer: Buffer, nbytes: int) -> Loan | None:

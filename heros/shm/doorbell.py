@@ -24,15 +24,15 @@ class Doorbell:
         """Wake the reader. Never blocks."""
         try:
             os.eventfd_write(self.fd, 1)
-        except OSError:
-            pass  # rung 2**64 times without being heard, or abandoned after a fork
+        except (OSError, ValueError):
+            pass  # rung 2**64 times without being heard; or gone, when its number is -1
 
     def clear(self) -> None:
         """Take note: the next ``poll`` of the descriptor waits again."""
         try:
             os.eventfd_read(self.fd)
-        except OSError:
-            pass  # it has not rung
+        except (OSError, ValueError):
+            pass  # it has not rung, or is gone
 
     def abandon(self) -> None:
         """Close the descriptor now. For a forked child, in which no other thread exists."""

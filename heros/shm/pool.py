@@ -98,7 +98,7 @@ class FramePool:
         self._pool: Pool | None = None
         self._ordinary: deque[None] = deque([None] * self.count)
         if AVAILABLE and self._nbytes:
-            arena = process_arena()
+            self._arena = arena = process_arena()
             self._pool = arena.reserve(-(-self._nbytes // layout.PAGE) * layout.PAGE, self.count)
             self._give_back = weakref.finalize(self, arena.give_back, self._pool)
             self._give_back.atexit = False
@@ -136,6 +136,7 @@ class FramePool:
         self._closed = True
         if self._pool is not None:
             self._give_back()
+            self._arena.tidy()
 
     def __enter__(self) -> FramePool:
         return self

@@ -2,7 +2,8 @@
 
 The maker allocates every page before anyone touches one (a full memory is then an error and not a SIGBUS), maps the
 segment and seals it, so that it can never be cut under a reader. A receiver checks the seals and the size before it
-maps. An arena segment is also sealed against writing by anyone but the maker, and receivers map it read-only.
+maps, and that all of it has been allocated: mapping allocates what has not. An arena segment is also sealed against
+writing by anyone but the maker, and receivers map it read-only.
 
 The mapping is made with the C library's ``mmap`` and not with the module of that name, which keeps a descriptor of its
 own for every mapping until Python 3.13. It is undone when the last view is gone, never earlier: every view of it
@@ -24,6 +25,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from heros import limits
 from heros.exceptions import DecodeError, OutOfSharedMemory
 from heros.shm import memory
 
@@ -32,6 +34,7 @@ __all__ = ["Segment", "create_shared", "map_shared"]
 _SEAL_FUTURE_WRITE: Final = 0x10  # fcntl.F_SEAL_FUTURE_WRITE, which Python 3.11 lacks
 _FIXED_SIZE: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _FIXED_SIZE_READ_ONLY: Final = _FIXED_SIZE | _SEAL_FUTURE_WRITE
+_BLOCK: Final = 512  # bytes in the unit of ``st_blocks``
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 _numbers = itertools.count(1)
@@ -63,6 +66,8 @@ def _map(fd: int, size: int, writable: bool) -> NDArray[np.uint8]:
 
 
 def _create(name: str, size: int, seals: int) -> tuple[int, NDArray[np.uint8]]:
+    if size > limits.MAX_SEGMENT_BYTES:
+        raise OutOfSharedMemory(_explain(size, f"a segment has at most {limits.MAX_SEGMENT_BYTES} bytes"))
     left = memory.available()
     if left is not None and size > left:
         raise OutOfSharedMemory(_explain(size, f"{left} bytes are available"))
@@ -105,7 +110,7 @@ def map_shared(fd: int, size: int) -> NDArray[np.uint8]:
     """Map a received segment of rings. The descriptor stays the caller's.
 
     Raises:
-        DecodeError: its size is not ``size``, or it is not sealed.
+        DecodeError: its size is not ``size``, it is not sealed, or not all there.
         OSError: it cannot be mapped.
     """
     if _checked_size(fd, _FIXED_SIZE) != size:
@@ -123,7 +128,16 @@ def _checked_size(fd: int, seals: int) -> int:
         raise DecodeError(
             f"a received segment is not sealed (0x{found:x}; 0x{seals:x} is needed): it could be cut short"
         )
-    return os.fstat(fd).st_size
+    status = os.fstat(fd)
+    if status.st_size > limits.MAX_SEGMENT_BYTES:
+        raise DecodeError(
+            f"a received segment has {status.st_size} bytes; {limits.MAX_SEGMENT_BYTES} is the most it may have"
+        )
+    if status.st_blocks * _BLOCK < status.st_size:
+        raise DecodeError(
+            f"a received segment is not allocated: {status.st_blocks * _BLOCK} of its {status.st_size} bytes are there"
+        )
+    return status.st_size
 
 
 class Segment:
@@ -156,7 +170,7 @@ class Segment:
         """Map a peer's segment. The descriptor is this object's from now on, and is closed when this fails.
 
         Raises:
-            DecodeError: it is not sealed, or it is not shared memory at all.
+            DecodeError: it is not sealed, not all there, too large, or no shared memory at all.
             OSError: it cannot be mapped.
         """
         try:

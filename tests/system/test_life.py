@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 import heros
 from heros import LocalHERO, RemoteHERO, event
 from heros.demo.loopback import zenoh_config
-from heros.exceptions import NameInUse, PeerLost
+from heros.exceptions import CallTimeout, NameInUse, PeerLost
 from tests.harness import Child, wait_until
 from tests.system import lab
 
@@ -293,6 +294,96 @@ def test_a_forked_child_leaves_the_parents_heros_alone():
         hero.tick(1)
         wait_until(lambda: got == [1], what=lambda: str(got))
         assert RemoteHERO("parents").add(1, 2) == 3
+
+
+def add(hero: Any, a: int, b: int) -> tuple[int, str]:
+    """Runs in a child process, with a proxy that came along."""
+    return hero.add_up(a, b), heros.transport_of(hero)
+
+
+class Summing(LocalHERO):
+    def __init__(self, name: str) -> None:
+        self.sums: list[int] = []
+        super().__init__(name)
+
+    def add_up(self, a: int, b: int) -> int:
+        self.sums.append(a + b)
+        return a + b
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_childs_proxy_of_a_hero_of_its_parent_reaches_the_parent():
+    with Summing("parents") as hero:
+        proxy = RemoteHERO("parents")
+        assert add(proxy, 1, 2) == (3, "inproc")
+        proxy._binding.bound.channel._sending.acquire()  # as another thread may, at the moment of the fork
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if add(proxy, 3, 4) == (7, "shm") else 1)
+        proxy._binding.bound.channel._sending.release()
+        assert os.waitpid(child, 0)[1] == 0
+        assert hero.sums == [3, 7]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.starmap(partial(add, proxy), [(n, 1) for n in range(20)]) == [(n + 1, "shm") for n in range(20)]
+        assert sorted(hero.sums[2:]) == list(range(1, 21))
+        assert add(proxy, 1, 2) == (3, "inproc")
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_returns_from_a_method_serves_nothing_that_is_its_parents(tmp_path: Path):
+    program = """
+import os, sys, threading, heros
+class Hero(heros.LocalHERO):
+    def fork(self, wait):
+        if wait:
+            print("ENTERED", flush=True)
+            go.wait()
+            if os.fork():
+                os.wait()
+        with open(sys.argv[1], "a") as file:
+            print(os.getpid(), file=file)
+        return os.getpid()
+go = threading.Event()
+hero = Hero("forking")
+print("READY", flush=True)
+sys.stdin.readline()
+go.set()
+sys.stdin.read()
+"""
+    calls = tmp_path / "calls"
+    with Child(program, calls) as server:
+        server.ready()
+        hero = RemoteHERO("forking")
+        results: list[int] = []
+        callers = [threading.Thread(target=lambda: results.append(hero.fork(True)))]
+        callers[0].start()
+        server.expect("ENTERED")
+        callers += [threading.Thread(target=lambda: results.append(hero.fork(False))) for _ in range(3)]
+        for caller in callers[1:]:
+            caller.start()
+        channel = hero._binding.bound.channel
+        wait_until(lambda: len(channel._pending) + 1 == 4 and channel._requests.consumed)  # three wait for the method
+        server.say("go on")
+        for caller in callers:
+            caller.join(20)
+        assert results == [server.pid] * 4
+        # Once in the child, for the call that forked, and never for those that waited behind it.
+        assert sorted(Counter(calls.read_text().split()).values()) == [1, 4]
+
+
+@linux
+def test_a_proxy_of_a_stopped_process_waits_no_longer_than_its_time_out():
+    with Child(LAB, "realm") as server:
+        server.ready()
+        hero = RemoteHERO("one", "realm")
+        server.stop()
+        with pytest.raises(CallTimeout, match=r"realm/two did not answer within 0\.1 s"):
+            RemoteHERO("two", "realm", timeout=0.1)
+        server.cont()
+        assert hero.add(1) == 3
 
 
 FORK = """

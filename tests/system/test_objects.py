@@ -454,7 +454,7 @@ def test_a_proxy_is_pickled_as_a_reference(setup):
 def test_there_is_no_such_hero(setup):
     with pytest.raises(NameError, match="nobody"):
         heros.RemoteHERO("nobody", setup.realm)
-    with pytest.raises(HEROUnavailable):
+    with pytest.raises(HEROUnavailable, match=r"waited 0\.05 s"):
         heros.RemoteHERO("nobody", setup.realm, wait=0.05)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from heros import LocalHERO, RemoteHERO, event, node
-from heros.exceptions import HEROSError, HEROUnavailable, RemoteHEROError
+from heros import LocalHERO, RemoteHERO, dispatch, event, limits, node
+from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, RemoteHEROError
 from tests.harness import Child, wait_until
 
 
@@ -305,6 +306,57 @@ def test_a_short_time_out_bounds_the_search_for_a_successor(net_realm, monkeypat
     with pytest.raises(HEROSError):
         proxy.take(1)
     assert asked == [0.3]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"object_id": -1},
+        {"object_id": 0},
+        {"object_id": 1 << 64},
+        {"object_id": True},
+        {"object_id": "1"},
+        {"object_id": None},
+        {"instance": 7},
+        {"class_name": None},
+        {"implements": [1]},
+        {"tags": 3},
+        {"extra_metadata": {"a": 1}},
+        {"extra_metadata": "ab"},
+        {"capabilities": None},
+        {"capabilities": [1]},
+        None,
+        [1, 2],
+    ],
+    ids=str,
+)
+def test_a_description_that_makes_no_sense_is_refused(wrong, monkeypatch):
+    describe = dispatch.Dispatcher._bind
+
+    def nonsense(self: dispatch.Dispatcher, *arguments: object) -> object:
+        description = describe(self, *arguments)
+        return {**description, **wrong} if isinstance(wrong, dict) else wrong
+
+    monkeypatch.setattr(dispatch.Dispatcher, "_bind", nonsense)
+    Counter("counter")
+    (entry,) = node.current()._own("heros", "counter")
+    with pytest.raises(DecodeError, match="'counter' makes no sense"):
+        node.current()._describe("inproc", entry, None)
+    with pytest.raises(HEROUnavailable, match="'counter' makes no sense"):
+        RemoteHERO("counter")
+
+
+@pytest.mark.parametrize("variable", [None, "inf", "5"])
+def test_a_time_out_without_end_is_none(variable, monkeypatch):
+    if variable is not None:
+        monkeypatch.setenv("HEROS_CALL_TIMEOUT", variable)
+    limits.call_timeout.cache_clear()
+    try:
+        Counter("counter")
+        assert RemoteHERO("counter", timeout=math.inf)._binding.timeout is None
+        assert RemoteHERO("counter")._binding.timeout == (5.0 if variable == "5" else None)
+    finally:
+        limits.call_timeout.cache_clear()
 
 
 # -- lifted, pickled, shown -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import sys
+import threading
 from collections import deque
 
 import numpy as np
@@ -20,11 +21,13 @@ if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
 
 from heros.shm import views
-from heros.shm.arena import Arena, Loan, size_class
+from heros.shm.arena import Arena, Loan, process_arena, size_class
+from heros.shm.doorbell import CLOSED, Doorbell
 from heros.shm.leases import Borrowed, Lent
 from heros.shm.records import decode, encode, leases_of, stage
 from heros.shm.segment import Segment, map_shared
 from heros.wire import FRAME
+from tests.harness import wait_until
 
 MIB = limits.MIB
 
@@ -224,6 +227,7 @@ def test_pool_checks_its_arguments() -> None:
 
 
 def test_closed_pool_keeps_frames_valid() -> None:
+    process_arena().tidy()  # of pools of other tests
     before = open_fds()
     pool = FramePool(100_000, "u1", 2)
     frame = pool.acquire()
@@ -237,6 +241,25 @@ def test_closed_pool_keeps_frames_valid() -> None:
     del pool
     gc.collect()
     assert open_fds() == before
+
+
+def test_a_pool_that_is_collected_while_the_arena_works_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = Arena(64 * MIB)
+    monkeypatch.setattr("heros.shm.pool.process_arena", lambda: arena)
+    pools = [FramePool(5000, "u1", 1)]
+    create = Segment.create
+
+    def collect_and_create(size: int) -> Segment:  # runs under the arena's lock, as the collector may
+        pools.clear()
+        return create(size)
+
+    monkeypatch.setattr(Segment, "create", collect_and_create)
+    worker = threading.Thread(target=arena.allocate, args=(1,), daemon=True)
+    worker.start()
+    wait_until(lambda: not worker.is_alive(), what="the end of an allocation in which a pool was collected")
+    owned = arena.owned
+    FramePool(5000, "u1", 1).close()
+    assert arena.owned == owned - 2 * layout.PAGE, "what was collected is given up with the next segment"
 
 
 def test_a_pool_without_shared_memory_works_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,10 +466,51 @@ def test_segments_without_seals_are_refused() -> None:
     os.ftruncate(fd, 8192)
     with pytest.raises(DecodeError, match="not sealed"):
         map_shared(fd, 8192)
+    os.posix_fallocate(fd, 0, 8192)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     with pytest.raises(DecodeError, match="8193"):
         map_shared(fd, 8193)
     os.close(fd)
+
+
+def received(size: int, allocated: int, seals: int) -> int:
+    """A sealed memfd of ``size`` bytes, of which only the first are there."""
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    if allocated:
+        os.posix_fallocate(fd, 0, allocated)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+READ_ONLY = FIXED_SIZE | 0x10
+
+
+def test_a_segment_that_its_owner_has_not_allocated_is_refused() -> None:
+    with pytest.raises(DecodeError, match="not allocated"):  # mapping it would allocate the rest
+        Segment.receive(received(2 * layout.PAGE, layout.PAGE, READ_ONLY))
+    assert Segment.receive(received(layout.PAGE + 1, layout.PAGE + 1, READ_ONLY)).size == layout.PAGE + 1
+    fd = received(layout.PAGE, 0, FIXED_SIZE)
+    with pytest.raises(DecodeError, match="not allocated"):
+        map_shared(fd, layout.PAGE)
+    os.close(fd)
+
+
+def test_a_segment_that_is_larger_than_any_may_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SEGMENT_BYTES", layout.PAGE)
+    with pytest.raises(DecodeError, match="may have"):
+        Segment.receive(received(2 * layout.PAGE, 2 * layout.PAGE, READ_ONLY))
+    with pytest.raises(OutOfSharedMemory, match="at most"):
+        Segment.create(2 * layout.PAGE)
+
+
+def test_a_doorbell_that_is_gone_rings_for_nobody() -> None:
+    bell = Doorbell()
+    bell.abandon()
+    for silent in (bell, CLOSED):
+        silent.ring()
+        silent.clear()
 
 
 def test_a_descriptor_that_is_no_memory_is_refused() -> None:

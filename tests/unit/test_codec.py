@@ -34,6 +34,7 @@ from heros.codec import (
     ObjectReference,
     decode,
     encode,
+    encoding,
     replace_references,
 )
 from heros.codec import dtypes as dtypes_module
@@ -511,6 +512,30 @@ def test_threads_do_not_mix_their_messages() -> None:
 
 
 # -- what cannot be sent ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [2**64 - 1, 2**64, -(2**63), -(2**63) - 1, "\N{MICRO SIGN}m", "\udc80", "a\ud800\udc00", "\ufffe", "\n"]
+)
+def test_the_packer_of_all_threads_is_never_given_what_it_cannot_pack(value: Any, monkeypatch: Any) -> None:
+    """If it raises, a finaliser may run with half a message in it, and another thread add its own."""
+    pack, raised = encoding._pack_plain, []
+
+    def noting(value: Any) -> bytes:
+        try:
+            return pack(value)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    monkeypatch.setattr(encoding, "_pack_plain", noting)
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        with pytest.raises(EncodeError):
+            encoding.encode_arguments((1, value), {})
+    else:
+        assert decode(*encode(value))[0] == value
+        assert decode(*encoding.encode_arguments((1, value), {}))[0] == [[1, value], {}]
+    assert raised == []
 
 
 def nested(depth: int) -> list[Any]:

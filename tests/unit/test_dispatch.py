@@ -11,10 +11,12 @@ from heros.buffers import Buffer
 from heros.codec import decode, encode
 from heros.dispatch import Dispatcher, Exported, Gate, Member
 from heros.entry import Entry
+from heros.exceptions import EncodeError, OutOfSharedMemory
 from heros.publisher import Publisher
-from heros.transport import Peer
+from heros.transport import Payload, Peer
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Workers
+from tests.harness import wait_until
 
 
 class NotingLink:
@@ -55,8 +57,27 @@ class Stage:
     def odd(self) -> object:
         return "\udcff"  # no valid text
 
+    def misuse(self) -> None:
+        raise EncodeError("an event's value cannot be sent")
 
-NAMES = ["add", "fail", "leave", "wait", "odd", "position", "limit"]
+    def make(self) -> list[int]:
+        return Dying()
+
+    def drop(self, text: str) -> None:
+        dying = Dying()
+        raise ValueError(f"{text} {dying}")
+
+
+class Dying(list[int]):
+    """Knows when it is gone."""
+
+    gone = 0
+
+    def __del__(self) -> None:
+        Dying.gone += 1
+
+
+NAMES = ["add", "fail", "leave", "wait", "odd", "misuse", "make", "drop", "position", "limit"]
 
 
 class Server:
@@ -143,6 +164,20 @@ def test_a_result_that_cannot_be_sent_names_the_member(server):
     assert "odd" in server.ask("odd", [[], {}])[2].message
 
 
+def test_what_a_method_could_not_send_is_not_said_of_its_result(server):
+    assert server.ask("misuse", [[], {}])[2].message == "an event's value cannot be sent"
+
+
+@pytest.mark.parametrize("member", ["make", "drop"])
+def test_what_a_call_leaves_behind_is_gone_before_the_reply(server, member, monkeypatch):
+    monkeypatch.setattr(Dying, "gone", 0)
+    gone: list[int] = []
+    reply = server.link.reply
+    monkeypatch.setattr(server.link, "reply", lambda *frame: [gone.append(Dying.gone), reply(*frame)])
+    server.ask(member, [["argument"] * (member == "drop"), {}])
+    assert gone == [1]
+
+
 def test_garbage_is_refused_and_the_next_request_works(server):
     kind, fault, _ = server.ask("add", None, raw=(b"\xc1", []))
     assert (kind, fault) == (Kind.ERROR, Fault.MALFORMED)
@@ -178,6 +213,28 @@ def test_binding_tells_what_there_is(server):
 @pytest.mark.parametrize("member", [*NodeMember, 77])
 def test_nonsense_to_the_node_is_refused(server, member, arguments):
     assert server.ask(int(member), arguments, object_id=0)[0] == Kind.ERROR
+
+
+def test_requests_to_the_node_say_what_is_wrong_with_them(server):
+    assert server.ask(NodeMember.BIND, None, raw=(b"\xc1", []), object_id=0)[1] == Fault.MALFORMED
+    assert server.ask(NodeMember.BIND, [], object_id=0)[1] == Fault.MALFORMED
+    assert server.ask(NodeMember.SUBSCRIBE, [1, 99, 0], object_id=0)[1] == Fault.UNAVAILABLE
+
+
+def test_a_subscription_that_fails_on_the_way_is_answered_and_forgotten(server, monkeypatch):
+    member = Member(server.stage, "tick", "event", None, publisher=Publisher("realm/stage/tick", keep=1))
+    exported = Exported(Entry("realm", "events", "2", "f00d"), [member], [])
+    server.dispatcher.export(exported)
+    member.publisher.publish(Payload(b"", ()))
+
+    def full(*_: object) -> bool:
+        raise OutOfSharedMemory("full")
+
+    monkeypatch.setattr(server.link, "publish", full, raising=False)
+    kind, fault, description = server.ask(NodeMember.SUBSCRIBE, [7, exported.object_id, 0], object_id=0)
+    assert (kind, fault, description.type) == (Kind.ERROR, Fault.RAISED, "OutOfSharedMemory")
+    assert server.dispatcher._subscribers == {server.link: {}}
+    assert not member.publisher._subscribers
 
 
 @pytest.mark.parametrize("ident", [-1, 1 << 64, 1.5, "7", None, [1]])
@@ -241,6 +298,52 @@ def test_free_concurrency_makes_none_wait():
 def test_a_chain_is_let_in_again():
     assert run_while_waiting("object", "add", chain=257) is not None
     assert run_while_waiting("object", "add", chain=513) is None
+
+
+class Nesting:
+    """Its one method waits until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.entered = {name: threading.Event() for name in ("outer", "nested", "other")}
+        self.go = {name: threading.Event() for name in self.entered}
+
+    def work(self, name: str) -> None:
+        self.entered[name].set()
+        assert self.go[name].wait(10)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_nested_call_that_outlives_its_outer_one_leaves_the_gate_to_its_present_chain(server, queued):
+    nesting, gate = Nesting(), Gate()
+    exported = Exported(Entry("realm", "nesting", "3", "f00d"), [Member(nesting, "work", "method", gate)], [])
+    server.dispatcher.export(exported)
+
+    def start(name: str, chain: int) -> int:
+        task = server.request(0, [[name], {}], object_id=exported.object_id, chain=chain)
+        if task is not None:
+            threading.Thread(target=task, daemon=True).start()
+            assert nesting.entered[name].wait(5)
+        return server.calls
+
+    one, other = 7 << 8, 9 << 8
+    outer = start("outer", one)
+    nested = start("nested", one + 2)  # A calls B calls A, and then the call of B times out
+    if queued:
+        start("other", other)
+    nesting.go["outer"].set()
+    wait_until(lambda: outer in server.link.replies)
+    if not queued:
+        wait_until(lambda: not gate._busy.locked())
+        start("other", other)
+    assert nesting.entered["other"].wait(5)
+    nesting.go["nested"].set()
+    wait_until(lambda: nested in server.link.replies)
+    nesting.go["outer"].clear()
+    back = server.request(0, [["outer"], {}], object_id=exported.object_id, chain=other + 2)
+    nesting.go["other"].set()
+    nesting.go["outer"].set()
+    assert back is not None, "the other chain, which has the gate, was not let in again"
+    back()
 
 
 def test_too_many_waiting_requests_are_refused(server, monkeypatch):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from heros import limits
-from heros.exceptions import HEROSError
+from heros.exceptions import HEROSError, OutOfSharedMemory
 from heros.publisher import Publisher, Subscriber
 from heros.transport import Payload, Peer
 from heros.wire import Kind
@@ -26,6 +27,7 @@ class NotingLink:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int, int]] = []
         self.full = False
+        self.raises: BaseException | None = None
         self.closed = False
         self.reason = ""
 
@@ -33,6 +35,9 @@ class NotingLink:
         pass
 
     def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
+        if self.raises is not None:
+            error, self.raises = self.raises, None
+            raise error
         if self.full:
             return False
         self.sent.append((kind, sequence, index))
@@ -163,6 +168,38 @@ def test_a_drop_while_the_last_ones_are_reported_is_reported_too():
     clock.tick()
     assert link.sent == [(Kind.GAP, 1, 0), (Kind.GAP, 2, 0)]
     assert clock.timers == []
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+@pytest.mark.parametrize("error", [OutOfSharedMemory("full"), KeyboardInterrupt()])
+def test_a_sample_that_could_not_be_sent_is_missing_for_one_subscriber_and_told(reliable, error):
+    clock = Clock()
+    publisher, subscriber, link = subscribed(clock, reliable=reliable)
+    other = NotingLink()
+    publisher.subscribe(Subscriber(other, 8, clock))
+    link.raises = error
+    with pytest.raises(type(error)):
+        publisher.publish(payload(1000))
+    assert other.sent == [(Kind.SAMPLE, 1, 1)]
+    assert subscriber.dropped == 1
+    clock.tick()
+    assert [sent[:2] for sent in link.sent] == [(Kind.GAP, 1)]
+    publisher.publish(payload(1000))
+    subscriber.acknowledge(subscriber.index)
+    assert (subscriber.sent_bytes, subscriber.done) == (subscriber.done_bytes, subscriber.index)
+    assert not subscriber._sizes
+
+
+def test_an_acknowledgement_beside_a_sample_that_is_taken_back(workers):
+    _, subscriber, _ = subscribed(workers)
+
+    class Emptied(deque[int]):  # by another thread, after the look
+        def __bool__(self) -> bool:
+            return True
+
+    subscriber._sizes = Emptied()
+    subscriber.acknowledge(1)
+    assert subscriber.done == 0
 
 
 def test_a_peer_that_acknowledges_what_it_never_got_gains_nothing(workers):

@@ -114,14 +114,18 @@ class Process:
             raise PeerFailed(f"{self._title}: {do!r}: {answer['error']}{self._said()}")
         return answer["ok"]
 
-    def end(self) -> str:
-        """End it; a complaint if it did not want to, or ended with an error."""
+    def hang_up(self) -> None:
+        """Ask nothing any more: it ends, which ``end`` waits for."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.close()
         except BrokenPipeError:
             pass
+
+    def end(self) -> str:
+        """End it; a complaint if it did not want to, or ended with an error."""
+        assert self._process.stdout is not None
+        self.hang_up()
         complaint = ""
         try:
             if (code := self._process.wait(END_SECONDS)) != 0:

@@ -1,4 +1,4 @@
-# The whole vocabulary: make demo | test | check | peers | docs | venv | clean
+# The whole vocabulary: make demo | test | check | peers | scale | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
 # and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the
@@ -15,7 +15,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test check peers docs venv clean
+.PHONY: demo test check peers scale docs venv clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -32,6 +32,9 @@ check: $(VENV)/.installed-check
 
 peers: $(VENV)/.installed-peers .venv-original/.installed
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+scale: $(VENV)/.installed-peers
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html

@@ -2,17 +2,22 @@
 
 All peers are started first and asked in turn, case by case and round by round, so that a machine that changes its
 speed changes it for all of them. A peer that cannot be started or fails is reported, the others go on, and the exit
-code is 1.
+code is 1. At the end the same run is compared with the targets (``benchmarks/targets``).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from pathlib import Path
 
 import click
 from rich.console import Console
+
+from benchmarks.targets import report
+from benchmarks.targets import table as targets
+from benchmarks.targets.row import Row
 
 from . import table
 from .cases import all_cases
@@ -34,7 +39,7 @@ from .roster import ROSTER
     help=f"Write the results there, as JSON, and nothing else; otherwise to {RESULTS.name}, with tables and plot.",
 )
 def main(rounds: int, peers: str, quick: bool, output: Path | None) -> None:
-    console = Console()
+    console, begin = Console(), time.monotonic()
     names = [name.strip() for name in peers.split(",") if name.strip()]
     if unknown := [name for name in names if name not in ROSTER]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(ROSTER)}", param_hint="--peers")
@@ -45,10 +50,17 @@ def main(rounds: int, peers: str, quick: bool, output: Path | None) -> None:
     table.show(results, console)
     written = [output or RESULTS]
     results.write(written[0])
+    rows: list[Row] = []
     if output is None:
         written += _publish(results)
-    console.print(f"{results.seconds:.0f} s; written: {', '.join(map(os.path.relpath, written))}", soft_wrap=True)
-    if results.failures:
+        with console.status("targets") as status:
+            rows = report.find_rows(report.TARGETS, results, quick, tell=status.update)
+        targets.show(rows, console)
+        written += report.publish(rows, results, quick, "`make peers`")
+    console.print(
+        f"{time.monotonic() - begin:.0f} s; written: {', '.join(map(os.path.relpath, written))}", soft_wrap=True
+    )
+    if results.failures or any(row.failed for row in rows):
         raise SystemExit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import msgpack
 import numpy as np
@@ -13,10 +14,11 @@ from heros.codec import decode, encode_arguments
 
 __all__ = ["LARGE", "SMALL", "measure"]
 
-SMALL, LARGE = 1 << 10, 32 << 20
+SMALL: Final = 1 << 10
+LARGE: Final = 32 << 20
 """Bytes of the arrays."""
 
-CALL = ((1, 2), {})
+CALL: Final[tuple[tuple[int, int], dict[str, int]]] = ((1, 2), {})
 """``add(1, 2)``, as arguments."""
 
 

@@ -18,12 +18,17 @@ NO_DEPENDENCE: Final = 1.15
 """"The cost of a call does not depend on it": as near to 1 as a shared machine can tell."""
 
 
+def how_many(bench: Bench) -> tuple[int, int]:
+    """HEROs and channels."""
+    return bench.few(HEROS, 50), bench.few(CHANNELS, 8)
+
+
 def creation(bench: Bench) -> dict[str, Any]:
     """What ``Workbench.offer`` says of so many HEROs, the first of the process not among them."""
     with Lab() as lab:
         server = lab.start("server")
         server.ask("offer", prefix="first", count=1)
-        found: dict[str, Any] = server.ask("offer", prefix="many", count=bench.few(HEROS, 50))
+        found: dict[str, Any] = server.ask("offer", prefix="many", count=how_many(bench)[0])
         return found
 
 
@@ -46,7 +51,7 @@ def threads(bench: Bench) -> Finding:
 
 def calls(bench: Bench) -> dict[str, float]:
     """p50 of a call to a process with one HERO and one channel, with many HEROs, and with many channels."""
-    heroes, channels = bench.few(HEROS, 50), bench.few(CHANNELS, 8)
+    heroes, channels = how_many(bench)
     names = {"alone": "alone-0", "heros": f"heros-{heroes // 2}", "channels": "channels-0"}
     with Lab() as lab:
         servers = {prefix: lab.start(f"server, {prefix}") for prefix in names}
@@ -66,12 +71,12 @@ def calls(bench: Bench) -> dict[str, float]:
 
 def many_heros(bench: Bench) -> Finding:
     found = bench.once(calls)
-    return ratio(found["heros"], found["alone"], "a process with 1 HERO")
+    return ratio(found["heros"], found["alone"], "a process with 1 HERO", note=f"{how_many(bench)[0]} HEROs")
 
 
 def many_channels(bench: Bench) -> Finding:
     found = bench.once(calls)
-    return ratio(found["channels"], found["alone"], "a process with 1 channel")
+    return ratio(found["channels"], found["alone"], "a process with 1 channel", note=f"{how_many(bench)[1]} channels")
 
 
 TARGETS: Final = (

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.cases import Case
 from benchmarks.peers.paths import ROOT
+from benchmarks.peers.process import Missing, PeerFailed
 from benchmarks.peers.results import Results
 
 from . import arrays, busy, calls, codec, events, many, starting, table
-from .bench import Bench, LeftOut, Target
+from .bench import Bench, LeftOut, NotMeasured, Target
 from .row import Row
 
 __all__ = ["OUTPUT", "TABLE_MD", "TARGETS", "find_rows", "needed", "publish", "selected", "write_json"]
@@ -77,7 +77,8 @@ def _find(target: Target, bench: Bench, tell: Callable[[str], object]) -> Row:
         row.verdict  # noqa: B018  # a figure that is no number is none
         return row
     except Exception as error:
-        text = f"{type(error).__name__}: {error}" if str(error) else traceback.format_exc(limit=-1)
+        told = isinstance(error, (NotMeasured, PeerFailed, Missing))  # they are sentences
+        text = str(error) if told else f"{type(error).__name__}: {error}"
         return Row(target.number, target.what, target.limit, error=text, left_out=isinstance(error, LeftOut))
 
 

@@ -128,7 +128,7 @@ class Row:
         what: is measured.
         limit: that it is compared with.
         finding: None if it could not be measured.
-        error: why not.
+        error: why not; what a process has printed may follow in further lines.
         left_out: whether it was not even tried.
     """
 
@@ -151,7 +151,7 @@ class Row:
     @property
     def verdict(self) -> str:
         if self.finding is None:
-            return f"not measured: {self.error}"
+            return "not measured: " + next(iter(self.error.splitlines()), "")
         return self.limit.verdict(self.finding.value.value)
 
     @property
@@ -167,6 +167,7 @@ class Row:
             "bound": str(self.limit),
             "finding": found,
             "failed": self.failed,
+            "error": self.error,
             "verdict": self.verdict,
             "goal": self.goal,
             "command": self.command,

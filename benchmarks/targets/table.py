@@ -27,7 +27,7 @@ HEAD = ("", "what", "measured", "reference", "value", "bound", "verdict", "goal"
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the table."""
+    """Print the table, and what is told of rows that could not be measured."""
     table = Table(title="Targets", title_justify="left", caption_justify="left")
     table.caption = f"`{COMMAND} --only 4.3` measures just that row."
     for name in HEAD:
@@ -36,6 +36,9 @@ def show(rows: Sequence[Row], console: Console) -> None:
         colour = "green" if row.verdict == "met" else "yellow" if row.finding is not None or row.left_out else "red"
         table.add_row(row.number, *map(_plain, cells(row)), f"[{colour}]{_plain(row.verdict)}[/]", row.goal)
     console.print(table, highlight=False)
+    for row in rows:
+        if "\n" in row.error:
+            console.print(f"{row.number}: {row.error}", markup=False, highlight=False)
     console.print(summary(rows), highlight=False)
 
 

@@ -149,8 +149,8 @@ class Workbench:
     def calls_while_computing(self, name: str, repeat: int, pause: float) -> list[int]:
         """Nanoseconds of ``add(1, 2)`` while the server computes; then it may stop.
 
-        Before each call there is a pause: of calls one right after the other, the first waits for the GIL, and the
-        others come while the thread that serves them still has it.
+        Before each call there is a pause of some seconds: of calls one right after the other, the first waits for the
+        GIL, and the others come while the thread that serves them still has it.
         """
         proxy, clock, taken = self._proxies[name], time.perf_counter_ns, []
         end = time.monotonic() + 20.0

@@ -182,7 +182,9 @@ def draw(all_series: Sequence[Series], path: Path) -> None:
     style: Any = {**STYLE, "font.size": 8}
     with mpl.rc_context(style):
         canvas = Figure(figsize=(10, 2.4 * rows), layout="constrained")
-        panels = canvas.subplots(rows, columns, squeeze=False).flat
+        panels = list(canvas.subplots(rows, columns, squeeze=False).flat)
+        for axes in panels[len(all_series) :]:
+            axes.set_axis_off()
         for axes, series in zip(panels, all_series, strict=False):
             scale, unit = (1e6, "microseconds") if series.unit == "s" else (1 / 1024, "KiB")
             numbers, values = list(series.values), [value * scale for value in series.values.values()]
@@ -190,16 +192,19 @@ def draw(all_series: Sequence[Series], path: Path) -> None:
                 values, unit = [value / 1e3 for value in values], "milliseconds"
             axes.plot(numbers, values, marker="o", markersize=4, color=COLOURS["heros-shm"])
             axes.set_xscale("log")
-            axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+            axes.set_xticks(numbers, [short(number) for number in numbers])
             axes.minorticks_off()
             axes.set_ylim(0, max(*values, 1e-9) * 1.3)  # from zero, or what is flat would seem to move
             axes.set_title(series.title, fontsize=8)
             axes.set_xlabel(series.of)
             axes.set_ylabel(unit)
             axes.grid(visible=True)
-        for axes in panels:
-            axes.set_axis_off()
         canvas.savefig(path, transparent=True, metadata={"Date": None})
+
+
+def short(number: int) -> str:
+    """``"2k"``: the labels of 1,000 and 2,000 lie side by side."""
+    return f"{number // 1000}k" if number % 1000 == 0 else str(number)
 
 
 @click.command(help=__doc__)

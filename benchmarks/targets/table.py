@@ -27,18 +27,27 @@ HEAD = ("", "what", "measured", "reference", "value", "bound", "verdict", "goal"
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the table, and what is told of rows that could not be measured."""
+    """Print the table, narrower than ``markdown``, and what is told of rows that could not be measured."""
     table = Table(title="Targets", title_justify="left", caption_justify="left")
     table.caption = f"`{COMMAND} --only 4.3` measures just that row."
-    for name in HEAD:
+    for name in ("", "what", "measured, reference", "value", "bound", "verdict, goal"):
         table.add_column(name, no_wrap=name in ("", "value"), justify="right" if name == "value" else "left")
     for row in rows:
-        colour = "green" if row.verdict == "met" else "yellow" if row.finding is not None or row.left_out else "red"
-        table.add_row(row.number, *map(_plain, cells(row)), f"[{colour}]{_plain(row.verdict)}[/]", row.goal)
+        what, measured, reference, value, bound = map(_plain, cells(row))
+        verdict = row.verdict.split(":")[0]
+        colour = "green" if verdict == "met" else "red" if row.failed else "yellow"
+        table.add_row(
+            row.number,
+            what,
+            "\n".join(filter(None, (measured, reference))),
+            value,
+            bound,
+            f"[{colour}]{verdict}[/]" + (f"\n{row.goal}" if row.goal else ""),
+        )
     console.print(table, highlight=False)
     for row in rows:
-        if "\n" in row.error:
-            console.print(f"{row.number}: {row.error}", markup=False, highlight=False)
+        if row.error:
+            console.print(f"{row.number} was not measured: {row.error}", markup=False, highlight=False)
     console.print(summary(rows), highlight=False)
 
 

@@ -1,4 +1,4 @@
-# The whole vocabulary: make demo | test | bench | check | peers | docs | venv | clean
+# The whole vocabulary: make demo | test | bench | check | peers | scale | docs | venv | clean
 #
 # Each target makes the environment it needs in .venv and is the only command: a fresh machine needs Python >= 3.11
 # and make. `make test ARGS="--numprocesses 0 -k events"` runs some tests, one after the other. PYTHON=... chooses the
@@ -20,7 +20,7 @@ EXACT := tests/system/test_shm_channel.py::test_a_channel_takes_three_descriptor
 	tests/system/test_life.py::test_500_heros_have_no_thread_and_no_descriptor_more_than_one \
 	tests/system/test_exact.py
 
-.PHONY: demo test bench check peers docs venv clean
+.PHONY: demo test bench check peers scale docs venv clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -40,6 +40,9 @@ check: $(VENV)/.installed-check
 
 peers: $(VENV)/.installed-peers .venv-original/.installed
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+scale: $(VENV)/.installed-peers
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html

@@ -4,6 +4,8 @@ A binding holds on to one instance of a HERO. When that instance is gone, the ne
 goes to its successor. A call that was under way when its server died is never repeated: it may have been carried out.
 A call that the server refused because the instance was withdrawn was not carried out, and is sent to the successor.
 
+The subscriptions of its proxies go along: they are open at the successor before the call that it is looked up for.
+
 A oneway call has no reply that could tell of such a refusal; it is lost, and logged at the server. So that the next
 one does better, the binding asks the node whether the instance is still there, without waiting for the answer, along
 with the first oneway call in ``CHECK_SECONDS``.
@@ -24,6 +26,7 @@ from heros.bound import Bound
 from heros.codec import Encoded, Reference, decode, encode, encode_arguments, replace_references
 from heros.exceptions import CallTimeout, EncodeError, HEROSError, PeerLost
 from heros.node import Node, current
+from heros.subscription import Subscription
 from heros.transport import OnReply, Reply
 from heros.wire import Fault, Kind, NodeMember
 
@@ -47,7 +50,7 @@ class Binding:
         CallTimeout: there is one, and its process does not answer.
     """
 
-    __slots__ = ("__weakref__", "_check_due", "_lock", "bound", "name", "node", "realm", "timeout")
+    __slots__ = ("__weakref__", "_check_due", "_lock", "bound", "name", "node", "realm", "subscriptions", "timeout")
 
     def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
         self.node = node
@@ -56,6 +59,7 @@ class Binding:
         self.timeout = limits.call_timeout() if timeout is None else limits.finite(timeout)
         self._lock = threading.Lock()
         self._check_due = 0.0
+        self.subscriptions: dict[Subscription, None] = {}
         self.bound = node.bind(realm, name, wait, timeout=self.timeout)
         _bindings.add(self)
 
@@ -71,7 +75,10 @@ class Binding:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
                 self.bound = self.node.bind(self.realm, self.name, discovery=discovery, timeout=timeout)
-            return self.bound
+            bound = self.bound
+        for subscription in tuple(self.subscriptions):
+            subscription.follow(bound)
+        return bound
 
     def current(self) -> Bound:
         """The instance that the next call goes to."""

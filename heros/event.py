@@ -35,7 +35,6 @@ from heros.codec import MemberReference, Reference
 from heros.dispatch import Dispatcher
 from heros.exceptions import HEROUnavailable
 from heros.inspect import event_keep, is_reliable, mark_event_keep, mark_hero_event, mark_reliable
-from heros.node import Node
 from heros.publisher import Publisher
 from heros.references import lower
 from heros.subscription import Subscription
@@ -43,7 +42,6 @@ from heros.transport import Payload
 
 __all__ = [
     "Callback",
-    "EventBinding",
     "EventDescriptor",
     "LocalEventHandler",
     "RemoteEventHandler",
@@ -219,23 +217,6 @@ def _refuse_itself(handler: object, callback: object) -> None:
 # -- the other side -------------------------------------------------------------------------------------------
 
 
-class EventBinding(Binding):
-    """A binding that takes the subscriptions of its proxies along: when it goes to another instance, they are there
-    before the call that it goes there for."""
-
-    __slots__ = ("subscriptions",)
-
-    def __init__(self, node: Node, realm: str, name: str, timeout: float | None = None, wait: float = 0.0) -> None:
-        self.subscriptions: dict[Subscription, None] = {}
-        super().__init__(node, realm, name, timeout, wait)
-
-    def rebind(self, stale: Bound, timeout: float | None) -> Bound:
-        bound = super().rebind(stale, timeout)
-        for subscription in tuple(self.subscriptions):
-            subscription.follow(bound)
-        return bound
-
-
 class RemoteEventHandler:
     """An event of a RemoteHERO. Thread-safe.
 
@@ -315,7 +296,7 @@ class RemoteEventHandler:
                 if self._subscription is None:
                     self._subscribe()
                 elif not self._subscription.attached:  # it is waiting for the HERO; is there one?
-                    binding: EventBinding = self.instance._binding
+                    binding: Binding = self.instance._binding
                     binding.member(binding.rebind(binding.bound, binding.timeout), self.__name__)
             except BaseException:
                 self.callbacks.remove(connected)
@@ -323,14 +304,14 @@ class RemoteEventHandler:
         return connected.name
 
     def _subscribe(self) -> None:
-        binding: EventBinding = self.instance._binding
+        binding: Binding = self.instance._binding
         bound = binding.current()
         try:
             self._open(binding, bound)
         except HEROUnavailable:  # withdrawn, and maybe created anew
             self._open(binding, binding.rebind(bound, binding.timeout))
 
-    def _open(self, binding: EventBinding, bound: Bound) -> None:
+    def _open(self, binding: Binding, bound: Bound) -> None:
         binding.member(bound, self.__name__)  # it may be gone with a restart
         subscription = Subscription(binding.node, binding.realm, binding.name, self.__name__, self._deliver)
         self._subscription = subscription

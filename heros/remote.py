@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from heros import limits
 from heros.binding import Binding, lower_here
 from heros.capabilities import AttributeCapability, Capability, EventCapability, MethodCapability, usable_name
 from heros.codec import HeroReference, MemberReference, Reference, encode, encode_arguments
-from heros.event import EventBinding, RemoteEventHandler
+from heros.event import RemoteEventHandler
 from heros.exceptions import EncodeError, HEROSError
 from heros.inspect import local_only
 from heros.node import current
@@ -71,7 +70,12 @@ class RemoteMethod:
             timeout: seconds to wait for the reply; None: as long as the server lives.
         """
         return RemoteMethod(
-            self.__self__, self.binding, self.__name__, self.__signature__, self.__doc__, _check_timeout(timeout)
+            self.__self__,
+            self.binding,
+            self.__name__,
+            self.__signature__,
+            self.__doc__,
+            limits.finite(_check_timeout(timeout)),
         )
 
     def oneway(self, /, *args: Any, **kwargs: Any) -> None:
@@ -152,10 +156,10 @@ class RemoteHERO(HEROPeer):
     ) -> None:
         HEROPeer.__init__(self, realm, session_manager)
         self._name = name
-        self._use_binding(EventBinding(current(), realm, name, _check_timeout(timeout), _check_wait(wait)))
+        self._use_binding(Binding(current(), realm, name, _check_timeout(timeout), _check_wait(wait)))
 
     @local_only
-    def _use_binding(self, binding: EventBinding) -> None:
+    def _use_binding(self, binding: Binding) -> None:
         self._binding = binding
         bound = binding.bound
         self._hero_tags = set(bound.tags)
@@ -294,7 +298,7 @@ def _check_timeout(timeout: float | None) -> float | None:
         raise TypeError(f"timeout={timeout!r}: give a number of seconds, {hint}")
     if not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, {hint}")
-    return float(timeout) if timeout < math.inf else None
+    return float(timeout)
 
 
 def _check_wait(wait: float) -> float:
@@ -313,7 +317,7 @@ _REMOTE_NAMES = frozenset(
 
 # -- references become proxies --------------------------------------------------------------------------------
 
-_bindings: weakref.WeakValueDictionary[tuple[str, str], EventBinding] = weakref.WeakValueDictionary()
+_bindings: weakref.WeakValueDictionary[tuple[str, str], Binding] = weakref.WeakValueDictionary()
 """Of lifted proxies, so that a nested HERO costs its lookup once."""
 
 
@@ -323,7 +327,7 @@ def _lift_hero(reference: HeroReference) -> RemoteHERO:
     node = current()
     binding = _bindings.get(key)
     if binding is None or binding.node is not node:  # of the parent, in a forked child
-        binding = _bindings[key] = EventBinding(node, reference.realm, reference.name)
+        binding = _bindings[key] = Binding(node, reference.realm, reference.name)
     hero = RemoteHERO.__new__(RemoteHERO, reference.name, reference.realm)
     HEROPeer.__init__(hero, reference.realm)
     hero._name = reference.name

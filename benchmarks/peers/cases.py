@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["EVENTS", "SIZES", "Case", "Effort", "all_cases", "effort", "size_name"]
+__all__ = ["EVENTS", "KIB", "MIB", "SIZES", "Case", "Effort", "Kind", "Memory", "all_cases", "effort", "size_name"]
 
 Kind = Literal["call", "result", "argument", "events"]
 Memory = Literal["ordinary", "pooled"]

@@ -19,41 +19,26 @@ Nothing here is timed: the clock is read in the client's process (``peer.py``).
 from __future__ import annotations
 
 import json
-import os
-import queue
 import shutil
-import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from .cases import Case, Effort
 from .paths import HERE
+from .process import Missing, PeerFailed, Process
 from .roster import Entry, Setting
 
 __all__ = ["Missing", "Pair", "PeerFailed", "Sample"]
-
-ANSWER_SECONDS: Final = 60.0
-"""A peer that says nothing for so long has failed."""
 
 QUIET_SECONDS: Final = 0.4
 """No sample for so long: the rest is lost."""
 
 CONNECT_SECONDS: Final = 15.0
-END_SECONDS: Final = 10.0
-
-
-class PeerFailed(Exception):
-    """A peer could not be started, answered with an error, or not at all. The text says which, and what it printed."""
-
-
-class Missing(Exception):
-    """The peer does not offer this case, or is too slow for it."""
 
 
 @dataclass
@@ -100,7 +85,7 @@ class Pair:
     ) -> None:
         self.entry, self.name = entry, entry.name
         self.versions: dict[str, str] = {}
-        self._processes: list[_Process] = []
+        self._processes: list[Process] = []
         # Short, as the path of a unix socket has at most 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="peers-", dir="/tmp"))
         try:
@@ -111,11 +96,12 @@ class Pair:
             self.close(in_order=False)
             raise
 
-    def _start(self, role: str, setting: Setting, env: Mapping[str, str]) -> _Process:
+    def _start(self, role: str, setting: Setting, env: Mapping[str, str]) -> Process:
         options = {**setting.options, "directory": str(self._directory)}
-        process = _Process(self.entry, role, options, {**setting.env, **env}, self._directory)
+        command = [str(self.entry.python), str(HERE / self.entry.script), role, json.dumps(options)]
+        process = Process(f"{self.name}, {role}", command, {**setting.env, **env}, self._directory)
         self._processes.append(process)
-        self.versions |= process.ask("open")
+        self.versions |= process.ask("start")
         return process
 
     @property
@@ -191,88 +177,3 @@ class Pair:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close(in_order=error is None)
-
-
-class _Process:
-    """One process, and the line protocol of ``peer.py`` with it."""
-
-    def __init__(
-        self, entry: Entry, role: str, options: Mapping[str, Any], env: Mapping[str, str], directory: Path
-    ) -> None:
-        self._title = f"{entry.name}, {role}"
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end()
-        # What the caller has set for HEROS of its own is not what is to be measured; nor must the original find us.
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HEROS_", "PYTHON"))}
-        try:
-            self._process = subprocess.Popen(
-                [entry.python, HERE / entry.script, role, json.dumps(options)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                cwd=directory,
-                env=clean | {"PYTHONDONTWRITEBYTECODE": "1"} | dict(env),
-            )
-        except OSError as error:
-            self._errors.close()
-            raise PeerFailed(
-                f"{self._title}: {entry.python} cannot be started ({error.strerror}). `make peers` makes what it needs."
-            ) from None
-        self.pid = self._process.pid
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name=self._title, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put(b"")
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Send a request and wait for its answer."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-            self._process.stdin.flush()
-            line = self._answers.get(timeout=ANSWER_SECONDS)
-        except queue.Empty:
-            self._process.kill()
-            raise PeerFailed(f"{self._title}: no answer to {do!r} within {ANSWER_SECONDS:g} s{self._said()}") from None
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            code = self._process.wait(END_SECONDS)
-            raise PeerFailed(f"{self._title}: ended with exit code {code} at {do!r}{self._said()}")
-        answer = json.loads(line)
-        if "missing" in answer:
-            raise Missing(answer["missing"])
-        if "error" in answer:
-            raise PeerFailed(f"{self._title}: {do!r}: {answer['error']}{self._said()}")
-        return answer["ok"]
-
-    def end(self) -> str:
-        """End it; a complaint if it did not want to, or ended with an error."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass
-        complaint = ""
-        try:
-            if (code := self._process.wait(END_SECONDS)) != 0:
-                complaint = f"{self._title}: ended with exit code {code}{self._said()}"
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            complaint = f"{self._title}: did not end within {END_SECONDS:g} s and was killed{self._said()}"
-        self._reader.join(END_SECONDS)
-        self._process.stdout.close()
-        self._errors.close()
-        return complaint
-
-    def _said(self) -> str:
-        """The end of what it has printed."""
-        size = os.fstat(self._errors.fileno()).st_size
-        text = os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
-        return f"\n{text}" if text else ""

@@ -8,7 +8,7 @@ it twice, ``x_peer.py server OPTIONS`` and ``x_peer.py client OPTIONS`` (a JSON 
 - One line of JSON on standard input is one request, ``{"do": "publish", ...arguments}``; one line on standard output is
   its answer: ``{"ok": value}``, ``{"missing": why}`` if the peer does not offer that, ``{"error": text}``.
 - Requests are answered in order, by the main thread, one at a time.
-- The first request is ``open``. The end of standard input ends the process.
+- The first request is ``start``. The end of standard input ends the process.
 - Whatever else is printed goes to standard error, which the driver shows when something has failed.
 
 What is timed lies between two readings of the clock in ``_timed_call`` and ``_timed_get``, the same for every peer.
@@ -27,7 +27,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-__all__ = ["FIRST", "LAST", "Client", "Loop", "Peer", "Server", "checksum", "content", "main"]
+__all__ = ["FIRST", "LAST", "Client", "Loop", "Peer", "Server", "Tally", "checksum", "content", "main", "serve"]
 
 FIRST, LAST = 0x5A, 0xA5
 """First and last byte of every array, which the receiver looks at, and nothing else of it."""
@@ -76,6 +76,11 @@ class Peer:
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in self.distributions}
+
+    def start(self) -> dict[str, str]:
+        """The first request: ``open``; returns the versions."""
+        self.open()
+        return self.versions()
 
 
 class Server(Peer):
@@ -244,10 +249,15 @@ def _repeat(once: Callable[[], int], silence: float, repeat: int, warmup: int, s
 def main(server: type[Server], client: type[Client]) -> None:
     """Be one of the two processes, as the command line says."""
     role, options = sys.argv[1], json.loads(sys.argv[2])
+    serve(lambda: server(options) if role == "server" else client(options))
+
+
+def serve(make: Callable[[], Any]) -> None:
+    """Answer requests with the methods of the object that ``make`` returns; call its ``close`` at the end."""
     # The answers get a descriptor that no library can print to.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    peer: Server | Client = server(options) if role == "server" else client(options)
+    peer = make()
     try:
         for line in sys.stdin:
             answers.write(json.dumps(_answer(peer, json.loads(line))) + "\n")
@@ -256,11 +266,10 @@ def main(server: type[Server], client: type[Client]) -> None:
         peer.close()
 
 
-def _answer(peer: Server | Client, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(peer: Any, request: dict[str, Any]) -> dict[str, Any]:
     do = request.pop("do")
     try:
-        value = getattr(peer, do)(**request)
-        return {"ok": peer.versions() if do == "open" else value}
+        return {"ok": getattr(peer, do)(**request)}
     except NotImplementedError:
         return {"missing": "not offered"}
     except TooSlow as error:

@@ -77,7 +77,9 @@ class FramePool:
             gets copies, so that it cannot take the pool away from the producer.
 
     Attributes:
-        shape, dtype, count: as given.
+        shape: of one frame, a tuple.
+        dtype: of one frame, a numpy dtype.
+        count: as given.
         skipped: how often ``acquire_nowait`` found no free frame.
 
     Raises:

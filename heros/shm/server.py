@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from os import sched_yield
 from typing import Final, cast
 
 from heros import limits
@@ -58,6 +59,7 @@ class ShmLink(Endpoint):
         self._replies = Outbox(replies, agreement.reply_bell.ring, workers, self._borrowed)
         self._returning = self._replies
         self._events = Outbox(events, self._ring_socket, workers)
+        self._offered = False
         inbox = Inbox(requests, _REQUESTS, self._borrowed.borrow, self._take_release)
         receive = partial(receiver.receive, self)
         self._requests = Lead(inbox, workers, receive, self._request_bell.ring, self._lose, process_group)
@@ -99,6 +101,7 @@ class ShmLink(Endpoint):
         events = self._events
         try:
             if not buffers and len(header) <= SHORT_HEADER:
+                self._offered = False
                 return events.send_short(kind, 0, 0, ident, sequence, index, header)
             frame = FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
             if not buffers and len(frame) + len(header) <= events.max_record:
@@ -110,6 +113,7 @@ class ShmLink(Endpoint):
                     return False
             record = encode(frame, header, body, self._lent, self._arena, events.max_record)
             if events.send(record.tag, record.body):
+                self._offered = False
                 return True
             self._lent.release(list(record.leases))
         except NoRoom:
@@ -119,8 +123,16 @@ class ShmLink(Endpoint):
         return False
 
     def collect(self) -> None:
-        """Take what has come of acknowledgements and returned buffers. See ``transport.Link``."""
-        self._requests.collect()
+        """Take what has come of acknowledgements and returned buffers. See ``transport.Link``.
+
+        With none there, the processor is offered once, for the reader may be waiting for this very one: it was woken by
+        this process. A reader that is stopped, or elsewhere, costs nothing.
+        """
+        requests = self._requests
+        if not self._offered and not requests.ring.ready():
+            self._offered = True
+            sched_yield()
+        requests.collect()
 
     def close(self, reason: str) -> None:
         """Disconnect this peer. See ``transport.Link``."""

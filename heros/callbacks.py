@@ -84,9 +84,6 @@ class Callback:
     def __hash__(self) -> int:
         return hash(self._identity)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.func(*args, **kwargs)
-
     def describe(self, context: str) -> CallbackDescription:
         return {
             "name": self.name,
@@ -126,7 +123,7 @@ class Callbacks:
     def call(self, endpoint: str, value: object) -> None:
         for callback in self._callbacks:
             try:
-                callback(value)
+                callback.run(value) if isinstance(callback, RemoteCallback) else callback.func(value)
             except Exception:
                 log.exception("%s: callback %s failed; it stays connected", endpoint, callback.name)
 
@@ -152,7 +149,8 @@ class RemoteCallback(Callback):
         self._under_way = 0
         self.dropped = 0
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> None:
+    def run(self, value: object) -> None:
+        """Have the method called with ``value``, soon."""
         with self._lock:
             if self._under_way >= limits.CALLBACK_QUEUE:
                 self.dropped += 1
@@ -163,7 +161,7 @@ class RemoteCallback(Callback):
                 return
             self._under_way += 1
         try:
-            header, buffers = self._binding.encode_arguments(self._member, args, kwargs)
+            header, buffers = self._binding.encode_arguments(self._member, (value,), {})
             message = header, [settle_buffer(buffer) for buffer in buffers]
             send = functools.partial(self._send, message)
             self._strand.post(send, self._binding.node.workers)

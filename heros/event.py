@@ -230,6 +230,7 @@ class RemoteEventHandler:
         self.instance = instance
         self.__name__ = name
         self.__doc__ = doc or None
+        self._endpoint = f"{instance._realm}/{instance._name}/{name}"
         self._warned = False
         self._begin()
         _handlers.add(self)
@@ -258,7 +259,7 @@ class RemoteEventHandler:
         self._deliver(payload)
 
     def _deliver(self, payload: Any) -> None:
-        self.callbacks.call(f"{self.instance._realm}/{self.instance._name}/{self.__name__}", payload)
+        self.callbacks.call(self._endpoint, payload)
 
     @property
     def missed(self) -> int:

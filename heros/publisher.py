@@ -50,6 +50,7 @@ REPORT_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 0.001
 WAIT_SECONDS: Final = 1.0
 
+_SAMPLE: Final = int(Kind.SAMPLE)
 _EMPTY = Payload(b"", ())
 
 
@@ -109,7 +110,7 @@ class Subscriber:
         self.sent_bytes += payload.nbytes
         sent = False
         try:
-            sent = self.link.publish(Kind.SAMPLE, self.ident, sequence, index, payload, self.index - self.done)
+            sent = self.link.publish(_SAMPLE, self.ident, sequence, index, payload, self.index - self.done)
         except BaseException as error:
             sent = not isinstance(error, Exception)  # Ctrl-C: it may be; if not, the next acknowledgement covers it
             raise

@@ -41,7 +41,7 @@ from heros.dispatch import Dispatcher
 from heros.exceptions import HEROSError
 from heros.transport import Channel, Task
 from heros.wire import Fields, Kind, NodeMember
-from heros.workers import Strand, Timer, Workers
+from heros.workers import Strand, Timer, Workers, in_main_thread
 
 __all__ = ["Subscription"]
 
@@ -51,6 +51,7 @@ ACK_SAMPLES: Final = limits.EVENT_WINDOW // 8
 ACK_BYTES: Final = limits.EVENT_WINDOW_BYTES // 8
 RETRY_SECONDS: Final = (0.05, 2.0)
 
+_SAMPLE, _GAP, _END, _ACK = map(int, (Kind.SAMPLE, Kind.GAP, Kind.END, Kind.ACK))
 _idents = itertools.count(1)
 
 
@@ -270,7 +271,7 @@ class Subscription:
 
     def receive(self, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Task | None:
         kind, ident, sequence, index = fields[0], fields[4], fields[5], fields[6]
-        if kind == Kind.SAMPLE:
+        if kind == _SAMPLE:
             task: Task
             if sequence > self._latest:
                 self._latest = sequence
@@ -280,10 +281,10 @@ class Subscription:
                 task = partial(self._run, ident, index, header, buffers)
             else:  # received before the connection was lost, and kept by the publisher
                 task = partial(self._acknowledge, ident, index)
-        elif kind == Kind.GAP:
+        elif kind == _GAP:
             self._latest = max(self._latest, sequence)
             task = partial(self._acknowledge, ident, index)
-        elif kind == Kind.END:
+        elif kind == _END:
             self._latest = max(self._latest, sequence)
             task = partial(self.lost, ident, bytes(header).decode(errors="replace"))
         else:
@@ -316,7 +317,7 @@ class Subscription:
                     try:
                         self._deliver(value)
                     except BaseException as error:
-                        if isinstance(error, KeyboardInterrupt) and _in_main_thread():
+                        if isinstance(error, KeyboardInterrupt) and in_main_thread():
                             raise
                         log.exception("%s: a callback failed; it stays connected", self.endpoint)
                     del value
@@ -333,10 +334,6 @@ class Subscription:
             self._acknowledged = index
             self._unacknowledged_bytes = 0
         try:
-            bound.channel.post(Kind.ACK, 0, ident, index, 0)
+            bound.channel.post(_ACK, 0, ident, index, 0)
         except HEROSError as error:
             log.debug("%s: acknowledging failed: %s", self.endpoint, error)  # the channel tells that it is closed
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -42,7 +42,7 @@ class Binding:
 
     Args:
         timeout: seconds for each call that has no time-out of its own, and for finding the HERO; None:
-            ``HEROS_CALL_TIMEOUT``, or for ever; infinity: for ever, whatever that says.
+            ``HEROS_CALL_TIMEOUT``, or for ever.
         wait: seconds to wait for the HERO to appear.
 
     Raises:
@@ -56,7 +56,7 @@ class Binding:
         self.node = node
         self.realm = realm
         self.name = name
-        self.timeout = limits.call_timeout() if timeout is None else limits.finite(timeout)
+        self.timeout = limits.call_timeout() if timeout is None else timeout
         self._lock = threading.Lock()
         self._check_due = 0.0
         self.subscriptions: dict[Subscription, None] = {}

@@ -59,7 +59,6 @@ __all__ = [
     "REQUEST_RING_BYTES",
     "SEGMENT_BYTES",
     "call_timeout",
-    "finite",
     "shm_quota",
     "spin_seconds",
 ]
@@ -248,12 +247,8 @@ def spin_seconds() -> float:
 @cache
 def call_timeout() -> float | None:
     """Time-out of a call in seconds (``HEROS_CALL_TIMEOUT``); None, the default, and 0: wait while the server lives."""
-    return finite(_number("HEROS_CALL_TIMEOUT", 0.0, 0.0)) or None
-
-
-def finite(timeout: float | None) -> float | None:
-    """A time-out as calls take it: None where it is infinite."""
-    return None if timeout == math.inf else timeout
+    value = _number("HEROS_CALL_TIMEOUT", 0.0, 0.0)
+    return value if 0.0 < value < math.inf else None
 
 
 @cache

@@ -94,6 +94,8 @@ class Endpoint:
         self._borrowed = Borrowed(self._fetch, self._start_ticking)
         self._returning: Outbox | None = None
         self._timer: Timer | None = None
+        self._due: object = None
+        """Names the timer that counts: two threads may start one each, of which the last one goes on."""
         self._tick = _SHORTEST_TICK
         remember(self)
 
@@ -195,18 +197,22 @@ class Endpoint:
     def _start_ticking(self) -> None:
         self._tick = _SHORTEST_TICK
         if self._timer is None:
-            self._timer = self._workers.call_later(self._tick, self._give_back)
+            self._start_timer()
 
-    def _give_back(self) -> None:
+    def _start_timer(self) -> None:
+        self._due = due = object()
+        self._timer = self._workers.call_later(self._tick, lambda: self._give_back(due))
+
+    def _give_back(self, due: object) -> None:
         """Give leases back when no record takes them along; while any are held, again and again, ever less often."""
-        if self._lost is not None or self._returning is None:
+        if self._lost is not None or self._returning is None or due is not self._due:
             return
         if self._borrowed.returned:
             self._returning.flush()
         self._timer = None
         if self._borrowed.outstanding:
             self._tick = min(2 * self._tick, _LONGEST_TICK)
-            self._timer = self._workers.call_later(self._tick, self._give_back)
+            self._start_timer()
 
     # -- the end ----------------------------------------------------------------------------------------------
 

@@ -237,6 +237,15 @@ class Greeting:
             BlockingIOError: no message is there.
             RemoteTransportError, DecodeError, OSError: the handshake has failed.
         """
+        try:
+            return self._advance()
+        except BlockingIOError:
+            raise
+        except BaseException:
+            self._agreement = None  # the doorbells go now, whoever keeps the error, and with it this object
+            raise
+
+    def _advance(self) -> Agreement | None:
         data, _ = receive(self._sock, 0)
         if not data:
             raise RemoteTransportError("the client hung up during the handshake")

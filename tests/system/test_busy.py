@@ -1,4 +1,4 @@
-"""A thread that serves one call comes to serve another on the way; the ring that both came from must still be read."""
+"""A thread that serves a call may come to serve another on the way, or run a finaliser: the ring must still be read."""
 
 from __future__ import annotations
 
@@ -53,3 +53,46 @@ def test_a_reply_to_another_call_leaves_the_ring_to_its_reader(monkeypatch: pyte
         run.join(20)
         work.join(20)
         assert results["run"] == [results["work"], True], "the same thread served both, and was told of the end in time"
+
+
+FINALISING = """
+import sys, threading, heros
+go = threading.Event()
+class Result(list):
+    def __del__(self):
+        print("DYING", flush=True)
+        print("GONE" if go.wait(10) else "STUCK", flush=True)
+class Hero(heros.LocalHERO):
+    def make(self):
+        return Result([1])
+    def fail(self):
+        result = Result([1])
+        raise ValueError("on purpose")
+    def go(self):
+        go.set()
+hero = Hero("finalising")
+print("READY", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("method", ["make", "fail"])
+def test_a_finaliser_of_what_a_call_leaves_behind_keeps_no_other_call_waiting(method: str) -> None:
+    with Child(FINALISING) as server:
+        server.ready()
+        hero = heros.RemoteHERO("finalising")
+        outcome: list[object] = []
+
+        def call() -> None:
+            try:
+                outcome.append(getattr(hero, method)())
+            except ValueError as error:
+                outcome.append(str(error))
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        server.expect("DYING")
+        hero.go()
+        server.expect("GONE")
+        caller.join(20)
+        assert outcome == [[1] if method == "make" else "on purpose"]

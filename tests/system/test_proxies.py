@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import signal
@@ -346,15 +345,13 @@ def test_a_description_that_makes_no_sense_is_refused(wrong, monkeypatch):
         RemoteHERO("counter")
 
 
-@pytest.mark.parametrize("variable", [None, "inf", "5"])
-def test_a_time_out_without_end_is_none(variable, monkeypatch):
-    if variable is not None:
-        monkeypatch.setenv("HEROS_CALL_TIMEOUT", variable)
+@pytest.mark.parametrize(("variable", "timeout"), [("inf", None), ("0", None), ("5", 5.0)])
+def test_a_time_out_without_end_is_none(variable, timeout, monkeypatch):
+    monkeypatch.setenv("HEROS_CALL_TIMEOUT", variable)
     limits.call_timeout.cache_clear()
     try:
         Counter("counter")
-        assert RemoteHERO("counter", timeout=math.inf)._binding.timeout is None
-        assert RemoteHERO("counter")._binding.timeout == (5.0 if variable == "5" else None)
+        assert RemoteHERO("counter")._binding.timeout == timeout
     finally:
         limits.call_timeout.cache_clear()
 

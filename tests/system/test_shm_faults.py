@@ -415,6 +415,24 @@ def test_descriptors_in_a_hello_are_closed(child: Child, path: str, workers: Wor
     os.close(fd)
 
 
+@pytest.mark.parametrize("last", [b"", b"not the nonce", b"n" * layout.NONCE_BYTES])
+def test_a_client_that_fails_its_handshake_leaves_nothing(server: ShmServer, path: str, last: bytes) -> None:
+    gc.collect()
+    gc.disable()  # nothing waits for the collector, although the log keeps the error, and that its traceback
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with knock(path) as sock:
+                handshake.send(sock, introduction())
+                handshake.close_all(handshake.receive(sock, 3)[1])
+                if last:
+                    sock.send(last)
+                    assert sock.recv(4096) == b""
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, what="no descriptor more than before")
+    finally:
+        gc.enable()
+
+
 def test_a_flood_of_silent_clients(child: Child, path: str, workers: Workers) -> None:
     still_serves(path, workers)
     oracle = Oracle(pids=[child.pid])

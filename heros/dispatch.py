@@ -49,7 +49,7 @@ from heros.transport import Channel, Link, Task
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Strand, Workers
 
-__all__ = ["Concurrency", "Dispatcher", "Exported", "Member"]
+__all__ = ["Concurrency", "Dispatcher", "Exported", "Gate", "Member"]
 
 log = logging.getLogger("heros.dispatch")
 

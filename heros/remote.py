@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -75,7 +76,7 @@ class RemoteMethod:
             self.__name__,
             self.__signature__,
             self.__doc__,
-            limits.finite(_check_timeout(timeout)),
+            _check_timeout(timeout),
         )
 
     def oneway(self, /, *args: Any, **kwargs: Any) -> None:
@@ -298,7 +299,7 @@ def _check_timeout(timeout: float | None) -> float | None:
         raise TypeError(f"timeout={timeout!r}: give a number of seconds, {hint}")
     if not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: give a number of seconds above 0, {hint}")
-    return float(timeout)
+    return float(timeout) if timeout < math.inf else None
 
 
 def _check_wait(wait: float) -> float:

@@ -48,7 +48,7 @@ from typing import Final, Protocol
 from heros.limits import MAX_WORKERS
 from heros.transport import Task
 
-__all__ = ["Strand", "Timer", "Workers", "in_main_thread", "leading", "let_go"]
+__all__ = ["Strand", "Timer", "Workers", "in_main_thread", "leading", "let_go", "run_task"]
 
 log = logging.getLogger("heros.workers")
 

@@ -7,6 +7,45 @@ import struct
 
 from heros import limits
 
+__all__ = [
+    "ARRAY",
+    "ARRAY_HEAD",
+    "ARRAY_HEADS",
+    "BYTEARRAY",
+    "COMPLEX",
+    "COMPLEX_LAYOUT",
+    "DATE",
+    "DATETIME",
+    "DATETIME_LAYOUT",
+    "DATE_LAYOUT",
+    "DECIMAL",
+    "ERROR",
+    "FRACTION",
+    "FROZENSET",
+    "HERO",
+    "INT",
+    "IP",
+    "IP_CLASSES",
+    "LARGE_BYTES",
+    "LARGE_BYTES_LAYOUT",
+    "LENGTH_16",
+    "LENGTH_32",
+    "MAX_AXES",
+    "MAX_NUMBER_BYTES",
+    "MEMBER",
+    "MEMORYVIEW",
+    "OBJECT",
+    "OFFSET_LAYOUT",
+    "SCALAR",
+    "SET",
+    "SHAPES",
+    "TIME",
+    "TIMEDELTA",
+    "TIMEDELTA_LAYOUT",
+    "TIME_LAYOUT",
+    "UUID",
+]
+
 ARRAY, SCALAR, LARGE_BYTES, BYTEARRAY, MEMORYVIEW, SET, FROZENSET, COMPLEX, INT = range(1, 10)
 DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, FRACTION, UUID, IP = range(10, 18)
 HERO, MEMBER, OBJECT, ERROR = range(32, 36)

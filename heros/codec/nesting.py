@@ -13,6 +13,8 @@ from typing import Any
 from heros import limits
 from heros.codec.descriptions import ErrorDescription, HeroReference, MemberReference, ObjectReference
 
+__all__ = ["LEAVES", "excess", "may_be_deep"]
+
 LEAVES = frozenset({bool, int, float, str, type(None), bytes})
 """Types of which most values consist, and which hold no others."""
 

@@ -318,7 +318,8 @@ def test_a_warm_call_rings_and_polls_never(client: Child) -> None:
 @pytest.mark.parametrize("client", ["strace"], indirect=True)
 def test_a_warm_call_makes_no_system_call(client: Child, tmp_path: Path) -> None:
     """All calls together make as many as it takes to be told of them, and to say that they are done; with the same
-    reservation as above."""
+    reservation as above. A processor that is offered is not counted: to watch it makes each call so slow that its
+    caller has the time."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("there is no strace")
@@ -337,7 +338,7 @@ def test_a_warm_call_makes_no_system_call(client: Child, tmp_path: Path) -> None
             tracer.stderr.read()
         lines = (tmp_path / "table").read_text().splitlines()[2:-2]
         made.clear()
-        made.update((name, int(calls)) for calls, name in map(str.split, lines))
+        made.update((name, int(calls)) for calls, name in map(str.split, lines) if name != "sched_yield")
         return sum(made.values()) < CALLS // 100
 
     wait_until(undisturbed, DEADLINE, lambda: f"{CALLS} calls without system calls; the last made {made}")

@@ -187,20 +187,10 @@ class Dispatcher:
 
     def receive(self, link: Any, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]) -> Task | None:
         """Take one CALL, ONEWAY or ACK. ``link`` is a ``Link``: this receiver is given to server ends only."""
-        kind, _, _, index, ident, object_id, chain_id, _, _ = fields
-        if kind == _ACK:
-            self._acknowledge(link, ident, object_id)
-            return None
-        if kind != _CALL and kind != _ONEWAY:
-            log.warning("A frame of kind %d from pid %d makes no sense at a server; ignored", kind, link.peer.pid)
-            return None
-        if object_id == 0:
-            return partial(self._serve_node, link, fields, header, buffers)
+        kind, _, _, index, _, object_id, chain_id, _, _ = fields
         exported = self._objects.get(object_id)
-        if exported is None or index >= len(exported.members):
-            return partial(
-                self._refuse, link, fields, Fault.UNAVAILABLE, "the HERO was withdrawn by its owner; look it up again"
-            )
+        if exported is None or index >= len(exported.members) or (kind != _CALL and kind != _ONEWAY):
+            return self._receive_other(link, fields, header, buffers)
         member = exported.members[index]
         gate = member.gate
         if gate is None or (gate.chain and chain_id and same_chain(gate.chain, chain_id)):
@@ -218,6 +208,22 @@ class Dispatcher:
             )
         ready = gate.enter(partial(self._serve_in_turn, gate, link, member, fields, header, buffers))
         return None if ready is None else partial(gate.go_on, ready)
+
+    def _receive_other(
+        self, link: Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
+    ) -> Task | None:
+        """Take what is no call of a member that is there."""
+        kind, _, _, _, ident, first, _, _, _ = fields
+        if kind == _ACK:
+            self._acknowledge(link, ident, first)
+        elif kind != _CALL and kind != _ONEWAY:
+            log.warning("A frame of kind %d from pid %d makes no sense at a server; ignored", kind, link.peer.pid)
+        elif first == 0:
+            return partial(self._serve_node, link, fields, header, buffers)
+        else:
+            text = "the HERO was withdrawn by its owner; look it up again"
+            return partial(self._refuse, link, fields, Fault.UNAVAILABLE, text)
+        return None
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
         """Forget what a client had subscribed to."""

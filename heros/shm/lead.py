@@ -232,12 +232,10 @@ class Lead:
 
     def let_go(self) -> None:
         """Give up the lead, with the ring asleep."""
-        self.ring.rest()
         self._owner = 0
-        self._lock.release()  # the fence of ``ring``'s SYNC POINT: sleep
         # SYNC POINT: lead. What came before the ring was asleep has not rung; and whoever was woken while the lead was
         # held has gone away. ``enter`` clears the kick before it tries to take the lead.
-        if self.ring.ready():
+        if self.ring.leave(self._lock.release):  # the fence of ``ring``'s SYNC POINT: sleep
             self._kick()
 
     @property

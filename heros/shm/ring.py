@@ -41,6 +41,7 @@ What must hold
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from heros.exceptions import DecodeError
@@ -88,9 +89,11 @@ class _End:
 
     def _fence(self) -> None:
         """Order every load and store before it before every one after it (see *What must hold*)."""
+        self._fence_once()
+        self._fence_once()
+
+    def _fence_once(self) -> None:
         with self._fencing:  # not acquire and release: Ctrl-C may come in between
-            pass
-        with self._fencing:
             pass
 
 
@@ -137,8 +140,7 @@ class Writer(_End):
 
     def must_ring(self) -> bool:
         """Whether the doorbell must be rung for what was just written. Call it after every write, or batch of them."""
-        with self._fencing:  # SYNC POINT: sleep
-            pass
+        self._fence_once()  # SYNC POINT: sleep
         sleeping = self._control[_SLEEPING]
         if (sleeping & 1 and sleeping != self._rung) or not self._ordered:
             self._rung = sleeping
@@ -223,16 +225,15 @@ class Reader(_End):
 
         Either way SLEEPING stays odd until ``wake``.
         """
-        self.rest()
-        with self._fencing:  # SYNC POINT: sleep
-            pass
-        return self._control[_TAIL] == self._head
+        return not self.leave(self._fence_once)  # SYNC POINT: sleep
 
-    def rest(self) -> None:
-        """The first half of ``sleep``: the caller fences, and then asks whether the ring is ``ready``."""
+    def leave(self, release: Callable[[], None]) -> bool:
+        """The same, where ``release`` is a fence: it gives a lock back. Whether there *is* something to read."""
         if not self._epoch & 1:
             self._epoch += 1
             self._control[_SLEEPING] = self._epoch
+        release()
+        return self._control[_TAIL] != self._head
 
     def wake(self) -> None:
         """Say that this reader is awake: nobody needs to ring."""

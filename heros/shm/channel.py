@@ -43,6 +43,7 @@ from heros.shm.inbox import Frame, Inbox
 from heros.shm.lead import Lead, Spin, process_group
 from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
+from heros.shm.placement import Placement
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
 from heros.transport import OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import FRAME, Kind
@@ -55,6 +56,7 @@ log = logging.getLogger("heros.shm")
 _LOOKS: Final = range(8)
 _ONE_LOOK: Final = range(1)
 _NET_SECONDS: Final = 1.0
+_AWAY_SECONDS: Final = 3e-6  # who gets it back sooner had nobody to give it to
 _SHORTEST_NAP: Final = 20e-6
 _LONGEST_NAP: Final = 2e-3
 _CALL: Final = int(Kind.CALL)
@@ -111,7 +113,9 @@ class ShmChannel(Endpoint):
         super().__init__(agreement, workers, arena)
         requests, replies, events = agreement.rings
         self._receiver = receiver
-        self._requests = Outbox(requests, agreement.request_bell.ring, workers, self._borrowed)
+        self._request_bell = agreement.request_bell
+        self._rang = False
+        self._requests = Outbox(requests, self._ring_requests, workers, self._borrowed)
         self._returning = self._requests
         self._replies = Inbox(replies, _REPLIES, self._borrowed.borrow, self._take_release)
         self._reply_bell = agreement.reply_bell
@@ -127,6 +131,7 @@ class ShmChannel(Endpoint):
         self._parked: deque[_Waiter] = deque()
         self._watching = False
         self._spin = Spin()
+        self._placement = Placement()
         self.caught = 0
         self._poll = select.poll()
         self._poll.register(self._reply_bell.fd, select.POLLIN)
@@ -171,6 +176,9 @@ class ShmChannel(Endpoint):
             frame = self._read_frame(self._spin.quick)
             if frame is None or frame[0][4] != call_id:
                 frame = self._read_until(call_id, deadline, frame)
+            elif self._rang:
+                self._placement.sign()  # the server slept, and has replied before this thread could look
+            self._rang = False
             self._reading = False
             self._release_role()
             if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
@@ -278,6 +286,10 @@ class ShmChannel(Endpoint):
         self._lose(PeerLost("this channel was closed"), bye="has closed the connection")
 
     # -- requests ---------------------------------------------------------------------------------------------
+
+    def _ring_requests(self) -> None:
+        self._rang = True
+        self._request_bell.ring()
 
     def _check_open(self) -> None:
         if self._lost is not None:
@@ -413,6 +425,7 @@ class ShmChannel(Endpoint):
         spin = self._spin
         until = spin.begin()
         slept = False
+        offered = 0.0
         try:
             while True:
                 lost = self._lost  # before the last look: what a peer wrote before it died still counts
@@ -420,6 +433,8 @@ class ShmChannel(Endpoint):
                     frame = self._read_frame(_LOOKS)
                 if frame is not None:
                     if frame[0][4] == call_id:
+                        if offered and time.perf_counter() - offered > _AWAY_SECONDS:
+                            self._placement.sign()
                         break
                     self._deliver(frame)
                     frame = None
@@ -427,10 +442,12 @@ class ShmChannel(Endpoint):
                         raise self._timed_out()
                 elif lost is not None:
                     raise PeerLost(str(lost))
-                elif time.perf_counter() > until:
+                elif (now := time.perf_counter()) > until:
                     self._sleep(deadline, spin.began)
                     slept = True
+                    offered = 0.0
                 else:
+                    offered = now
                     sched_yield()  # the server may be waiting for this very processor
         except BaseException:
             if frame is not None:
@@ -551,7 +568,7 @@ class ShmChannel(Endpoint):
             self._apart.close()
         self._events.stop()
         self._requests.close()
-        self._reply_bell = CLOSED
+        self._reply_bell = self._request_bell = CLOSED
         self._close_descriptors()
         self._receiver.closed(self, reason)
 

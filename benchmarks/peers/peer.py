@@ -38,6 +38,10 @@ SLOWEST = 3.0
 Memory = str
 """``"ordinary"``: made once, and sent again and again. ``"pooled"``: memory of the library's own, filled in place."""
 
+WARM_SECONDS = 0.05
+"""The operations before those that count take so long at the least, where none is preceded by silence: both sides were
+asleep, and the kernel may need as long to see that they run at the same time, and to give each a processor."""
+
 
 class TooSlow(Exception):
     """One single operation has taken longer than ``SLOWEST``."""
@@ -229,17 +233,21 @@ def _repeat(once: Callable[[], int], silence: float, repeat: int, warmup: int, s
     if (first := once()) > SLOWEST * 1e9:  # in which arrays and pools are made
         raise TooSlow(f"one operation took {first / 1e9:.1f} s")
     clock, taken = time.monotonic, []
-    deadline = clock() + seconds
-    for done in range(-warmup, repeat):
-        if done < 0 and clock() > deadline:
-            continue
+    begin = clock()
+    warm, deadline = begin + (0.0 if silence else WARM_SECONDS), begin + seconds
+    while warmup > 0 or clock() < warm:
+        warmup -= 1
         if silence:
             time.sleep(silence)
-        nanoseconds = once()
-        if done >= 0:
-            taken.append(nanoseconds)
-            if clock() > deadline:
-                break
+        once()
+        if clock() > deadline:
+            break
+    for _ in range(repeat):
+        if silence:
+            time.sleep(silence)
+        taken.append(once())
+        if clock() > deadline:
+            break
     return taken
 
 

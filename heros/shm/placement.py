@@ -23,7 +23,7 @@ _SIGNS: Final = 8
 _LOOKS: Final = 3
 """So many looks in a row, one each ``_SIGNS``, must find an idle processor."""
 
-_REST_SECONDS: Final = 0.1
+_REST_SECONDS: Final = 0.01
 """From one decision to the next look: it costs some microseconds, and moving a little more."""
 
 

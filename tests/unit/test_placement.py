@@ -32,19 +32,19 @@ class Machine:
 
 def test_it_moves_to_an_idle_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, True, True, True)
-    machine.call(0.05)
+    machine.call(0.005)
     assert (machine.moves, machine.idle) == (1, [])
 
 
 def test_it_moves_again_if_that_was_in_vain_but_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, *[True] * 6)
-    machine.call(0.15)
+    machine.call(0.015)
     assert (machine.moves, machine.idle) == (2, [])
 
 
 def test_it_stays_where_the_others_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, True, True, False, False)
-    machine.call(0.15)
+    machine.call(0.015)
     assert (machine.moves, machine.idle) == (0, [])
 
 

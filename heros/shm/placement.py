@@ -20,6 +20,9 @@ __all__ = ["Placement", "move_away", "some_idle"]
 _SIGNS: Final = 8
 """So many replies that came with the processor: fewer are chance."""
 
+_PAUSE_SECONDS: Final = 0.5e-3
+"""Calls further apart than that gain nothing: whoever is woken runs on the warm processor of the one that wakes it."""
+
 _LOOKS: Final = 3
 """So many looks in a row, one each ``_SIGNS``, must find an idle processor."""
 
@@ -63,21 +66,24 @@ class Placement:
         move: as ``move_away``.
     """
 
-    __slots__ = ("_found", "_idle", "_move", "_next", "_signs")
+    __slots__ = ("_found", "_idle", "_last", "_move", "_next", "_signs")
 
     def __init__(self, idle: Callable[[], bool] = some_idle, move: Callable[[], None] = move_away) -> None:
         self._idle = idle
         self._move = move
         self._signs = 0
         self._found = 0
+        self._last = 0.0
         self._next = 0.0
 
     def sign(self) -> None:
         """A reply was there when this thread got its processor back, which it had offered or lost to the server."""
-        self._signs += 1
+        now = time.monotonic()
+        self._signs = self._signs + 1 if now - self._last < _PAUSE_SECONDS else 0
+        self._last = now
         if self._signs >= _SIGNS:
             self._signs = 0
-            self._look(time.monotonic())
+            self._look(now)
 
     def _look(self, now: float) -> None:
         if now < self._next:

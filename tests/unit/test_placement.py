@@ -23,10 +23,10 @@ class Machine:
     def _move(self) -> None:
         self.moves += 1
 
-    def call(self, seconds: float) -> None:
+    def call(self, seconds: float, pause: float = 20e-6) -> None:
         end = self.now + seconds
         while self.now < end:
-            self.now += 20e-6
+            self.now += pause
             self.placement.sign()
 
 
@@ -46,6 +46,12 @@ def test_it_stays_where_the_others_are_busy(monkeypatch: pytest.MonkeyPatch) -> 
     machine = Machine(monkeypatch, True, True, False, False)
     machine.call(0.015)
     assert (machine.moves, machine.idle) == (0, [])
+
+
+def test_it_stays_where_it_is_when_calls_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.call(1.0, pause=1e-3)
+    assert machine.moves == 0
 
 
 def test_moving_leaves_no_trace() -> None:

@@ -12,7 +12,7 @@ author = "the heros contributors"
 copyright = "the heros contributors"
 release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
 exclude_patterns = ["_build", "_generated"]  # the latter is for pages to include
 html_theme = "furo"
 html_title = f"heros {release}"

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["HERE", "ORIGINAL_PYTHON", "PLOT", "RESULTS", "ROOT", "TABLES_MD", "TABLES_RST"]
+__all__ = ["HERE", "ORIGINAL_PYTHON", "PLOT", "RESULTS", "ROOT", "TABLES_MD"]
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "peers.json"
 TABLES_MD: Final = ROOT / "docs" / "_generated" / "peers.md"
-TABLES_RST: Final = TABLES_MD.with_suffix(".rst")
-"""The same tables, for a README and for a page of the documentation to include."""
+"""For a page of the documentation to include."""
 
 PLOT: Final = ROOT / "docs" / "_static" / "peers.svg"
 

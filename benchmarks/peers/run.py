@@ -22,7 +22,7 @@ from benchmarks.targets.row import Row
 from . import table
 from .cases import all_cases
 from .measure import measure
-from .paths import PLOT, RESULTS, TABLES_MD, TABLES_RST
+from .paths import PLOT, RESULTS, TABLES_MD
 from .results import Results
 from .roster import ROSTER
 
@@ -70,9 +70,8 @@ def _publish(results: Results) -> list[Path]:
 
     TABLES_MD.parent.mkdir(parents=True, exist_ok=True)
     TABLES_MD.write_text(table.markdown(results), encoding="utf-8")
-    TABLES_RST.write_text(table.rst(results), encoding="utf-8")
     draw(results, PLOT)
-    return [TABLES_MD, TABLES_RST, PLOT]
+    return [TABLES_MD, PLOT]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The results as tables: for the terminal, as Markdown and as reStructuredText.
+"""The results as tables: for the terminal, and as Markdown.
 
 A cell has the figure, and in brackets its ratio to that of this package over shared memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from .cases import EVENTS, SIZES, Case, Kind, Memory, size_name
 from .results import Figure, Results
 from .roster import REFERENCE
 
-__all__ = ["markdown", "rst", "show"]
+__all__ = ["markdown", "show"]
 
 DASH = "-"
 
@@ -50,32 +50,14 @@ def show(results: Results, console: Console) -> None:
 def markdown(results: Results) -> str:
     """The tables, and what was measured, in Markdown."""
 
-    def table(grid: Grid) -> str:
-        lines = [("peer", *grid.head), (":--", *["--:"] * len(grid.head)), *grid.rows]
-        return f"**{grid.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-    return _page(results, table, "`make peers`")
-
-
-def rst(results: Results) -> str:
-    """The same in reStructuredText."""
-
-    def table(grid: Grid) -> str:
-        lines = [f".. list-table:: {grid.title}", "   :header-rows: 1", ""]
-        for row in (("peer", *grid.head), *grid.rows):
-            lines += [f"   {'*' if number == 0 else ' '} - {cell}" for number, cell in enumerate(row)]
-        return "\n".join(lines)
-
-    return _page(results, table, "``make peers``")
-
-
-def _page(results: Results, table: Callable[[Grid], str], command: str) -> str:
     parts = [
-        f"Made by {command} on {results.date[:10]}: {results.machine}, Python {results.python}, "
+        f"Made by `make peers` on {results.date[:10]}: {results.machine}, Python {results.python}, "
         f"{results.rounds} rounds, interleaved. In brackets: how many times the figure of this package over shared "
         "memory. A dash: not offered, or too slow to be measured."
     ]
-    parts += [table(grid) for grid in _grids(results)]
+    for grid in _grids(results):
+        lines = [("peer", *grid.head), (":--", *["--:"] * len(grid.head)), *grid.rows]
+        parts.append(f"**{grid.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
     for peer, text in results.failures.items():
         parts.append(f"{results.titles.get(peer, peer)} has failed: {text.splitlines()[0]}")
     versions = sorted({f"{name} {number}" for each in results.versions.values() for name, number in each.items()})

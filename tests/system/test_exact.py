@@ -267,6 +267,8 @@ with Calculator("calculator"):
 CLIENT = """
 import select, sys, heros
 from heros.shm.doorbell import Doorbell
+from heros.shm.placement import Placement
+Placement.sign = lambda self: None  # who is watched is so slow that it seems to share its processor
 hero = heros.RemoteHERO("calculator")
 for _ in range(200): hero.add(1, 2)
 counted = []

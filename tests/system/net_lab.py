@@ -32,12 +32,14 @@ class Lab:
 
     def connect(self, name: str) -> tuple[NetChannel, Client]:
         client = Client()
-        (entry,) = wait_until(lambda: self.node.net.find(name, 10))
+        (entry,) = wait_until(lambda: self.node.net.find(name, 10), 60, f"{name} is found")
         channel = self.node.net.connect(entry, client)
         assert isinstance(channel, NetChannel)
         return channel, client
 
     def close(self) -> None:
-        self.node.close()
+        # The others first: a session that closes beside a peer with much on its way can keep zenoh's threads, which
+        # the next session of this process needs.
         for process in self.processes:
             process.end()
+        self.node.close()

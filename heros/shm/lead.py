@@ -271,8 +271,9 @@ class Lead:
         try:
             while (kind := ring.next_kind()) is not None and kind in _COLLECTED:
                 frame = ring.read_frame()
-                if frame is not None:
-                    self._receive(*frame)
+                task = None if frame is None else self._receive(*frame)
+                if task is not None:  # of a call behind leases that it took along
+                    self._workers.post(task)
         except Exception as error:
             self._stopped = True
             self._workers.post(partial(self._failed, error))

@@ -12,6 +12,7 @@ from heros.shm import layout
 from heros.shm.inbox import Inbox
 from heros.shm.lead import Lead, SpinGroup
 from heros.shm.outbox import Outbox
+from heros.transport import Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
 from tests.harness import wait_until
@@ -27,6 +28,7 @@ class Rig:
         self.group = SpinGroup()
         self.received: list[bytes] = []
         self.kicks: list[None] = []
+        self.task: Task | None = None
         self.failures: list[BaseException] = []
         self.on_receive: Callable[[], object] = lambda: None
         inbox = Inbox(memory, Kind, lambda *_: b"")
@@ -43,9 +45,10 @@ class Rig:
         thread.start()
         thread.join()
 
-    def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> None:
+    def _receive(self, fields: Fields, header: bytes, buffers: Sequence[Buffer]) -> Task | None:
         self.on_receive()
         self.received.append(header)
+        return self.task
 
     def _failed(self, error: BaseException) -> None:
         self.failures.append(error)
@@ -133,3 +136,14 @@ def test_what_a_collector_cannot_take_ends_the_reading(rig: Rig) -> None:
     rig.lead.collect()
     wait_until(lambda: rig.failures)
     assert not rig.lead.take()
+
+
+def test_a_call_behind_returned_leases_is_carried_out_though_a_collector_reads_it(rig: Rig) -> None:
+    rig.lead.start()
+    rig.lead.ring._released = lambda body: None
+    assert rig.outbox.send(layout.RELEASE, bytes(8))
+    rig.send(b"a call")
+    done = threading.Event()
+    rig.task = done.set
+    rig.lead.collect()
+    wait_until(done.is_set)

@@ -216,6 +216,20 @@ def hold(path: str, count: str) -> None:
     sys.stdin.read()
 
 
+def connect_many(path: str, count: str) -> None:
+    """Open channels, and say how many descriptors they have taken in this process."""
+    workers = Workers("client")
+    warm = channel.connect(path, own("warm"), NODE, workers, Silent())
+    warm.call(0, Do.SLEEP, 0, 0, b"0.01", (), 20.0)
+    before = len(os.listdir("/proc/self/fd"))
+    print("READY", flush=True)
+    sys.stdin.readline()
+    channels = [channel.connect(path, own(f"client{index}"), NODE, workers, Silent()) for index in range(int(count))]
+    echoed = [connection.call(0, Do.ECHO, 0, 0, b"x", (), 20.0).header for connection in channels]
+    print("DESCRIPTORS", len(os.listdir("/proc/self/fd")) - before, len(echoed), flush=True)
+    sys.stdin.read()
+
+
 def listen(path: str) -> None:
     """Have frames published to this process for ever."""
     connection = channel.connect(path, own("clientnode"), NODE, Workers("client"), Silent())
@@ -245,6 +259,6 @@ def relay(path: str, onward: str) -> None:
 
 if __name__ == "__main__":
     roles: dict[str, Callable[..., None]] = {
-        "serve": serve, "call": call, "hold": hold, "listen": listen, "relay": relay,
+        "serve": serve, "call": call, "connect_many": connect_many, "hold": hold, "listen": listen, "relay": relay,
     }  # fmt: skip
     roles[sys.argv[1]](*sys.argv[2:])

@@ -25,7 +25,7 @@ from heros.net.config import session_config
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
+__all__ = ["Bus", "Declared", "Mailbox", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
 
 log = logging.getLogger("heros.net")
 
@@ -88,6 +88,32 @@ class Sender:
             self._publisher.undeclare()
         except self._error:
             pass  # the session is closed, and took it along
+
+
+class Mailbox:
+    """Samples that wait to be taken. Several threads may take them; each sample goes to one."""
+
+    def __init__(self, subscriber: Any, error: type[Exception]) -> None:
+        self._subscriber = subscriber
+        self._receive = subscriber.handler.recv  # a call of the subscriber's own recv() would bar its undeclare()
+        self._error = error
+
+    def receive(self) -> tuple[str, bytes, bytes | None] | None:
+        """Key, payload and attachment of the next sample; waits for it. None once the mailbox is closed."""
+        try:
+            sample = self._receive()
+        except self._error:
+            return None
+        attachment = sample.attachment
+        return (
+            str(sample.key_expr),
+            sample.payload.to_bytes(),
+            None if attachment is None else attachment.to_bytes(),
+        )
+
+    def undeclare(self) -> None:
+        """Close it: what waits is still taken."""
+        self._subscriber.undeclare()
 
 
 class Bus:
@@ -166,6 +192,11 @@ class Bus:
 
         declared: Declared = self._declare(self.session.declare_subscriber, key, self._direct(callback))
         return self._keep(declared)
+
+    def mailbox(self, key: str, capacity: int) -> Mailbox:
+        """A subscription whose samples wait until they are taken; when ``capacity`` wait, zenoh's threads do too."""
+        declared = self._declare(self.session.declare_subscriber, key, self._zenoh.handlers.FifoChannel(capacity))
+        return self._keep(Mailbox(declared, self._zenoh.ZError))
 
     def answer(self, key: str, on_query: OnQuery) -> Declared:
         """Declare a queryable that answers with JSON."""

@@ -39,33 +39,39 @@ WAIT_SLICE: Final = 0.25 if sys.platform == "win32" else limits.LONG_WAIT_SECOND
 """Ctrl-C interrupts a wait for a lock at once, except on Windows."""
 
 
-class _Pending:
-    """A call that waits for its reply."""
+_CALL: Final = int(wire.Kind.CALL)
+_RESULT: Final = int(wire.Kind.RESULT)
+_ERROR: Final = int(wire.Kind.ERROR)
+
+
+class _Waiting:
+    """A call that a thread waits for."""
+
+    __slots__ = ("acquire", "release", "reply", "sent")
+
+    def __init__(self) -> None:
+        arrived = threading.Lock()
+        arrived.acquire()
+        self.acquire = arrived.acquire
+        """Waits for the reply."""
+        self.release = arrived.release
+        self.reply: Reply | BaseException | None = None
+        self.sent = 0
+        """What the outbox had sent after this call; its reply says that the server has read all of it."""
+
+    def deliver(self, reply: Reply | BaseException) -> None:
+        self.reply = reply
+        self.release()
+
+
+class _Submitted:
+    """A call whose reply is passed on."""
 
     __slots__ = ("deliver", "sent")
 
     def __init__(self, deliver: OnReply) -> None:
         self.deliver = deliver
         self.sent = 0
-        """What the outbox had sent after this call; its reply says that the server has read all of it."""
-
-
-class _Waiter:
-    """A thread that waits for one reply."""
-
-    __slots__ = ("_arrived", "reply")
-
-    def __init__(self) -> None:
-        self.reply: Reply | BaseException | None = None
-        self._arrived = threading.Lock()
-        self._arrived.acquire()
-
-    def deliver(self, reply: Reply | BaseException) -> None:
-        self.reply = reply
-        self._arrived.release()
-
-    def wait(self, seconds: float) -> bool:
-        return self._arrived.acquire(timeout=seconds)
 
 
 class NetChannel(End):
@@ -74,7 +80,7 @@ class NetChannel(End):
     here: ClassVar[int] = CLIENT
 
     def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _Waiting | _Submitted] = {}
         self._idents = itertools.count(1)
         self._read = 0
         self._ping: Timer | None = None
@@ -96,14 +102,15 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
         timeout: float | None,
     ) -> Reply:
-        waiter = _Waiter()
+        call = _Waiting()
         deadline = None if timeout is None else time.monotonic() + timeout
-        ident = self._begin(waiter.deliver, op, member, object_id, chain, header, buffers)
+        ident = self._begin(call, op, member, object_id, chain, header, buffers)
         try:
-            self._wait(waiter, deadline)
+            if timeout is not None or not call.acquire(True, WAIT_SLICE):
+                self._wait(call, deadline)
         finally:
             self._pending.pop(ident, None)
-        reply = waiter.reply
+        reply = call.reply
         if reply is None:
             raise CallTimeout(f"no reply from {self.name} within {timeout:g} s; it may still carry out the call")
         if isinstance(reply, BaseException):
@@ -121,8 +128,8 @@ class NetChannel(End):
         on_reply: OnReply,
     ) -> int:
         # on_reply may run user code, which has no place on the thread that reads.
-        deliver = partial(self._hand_over, on_reply)
-        return self._begin(deliver, op, member, object_id, chain, header, buffers)
+        call = _Submitted(partial(self._hand_over, on_reply))
+        return self._begin(call, op, member, object_id, chain, header, buffers)
 
     def forget(self, call_id: int) -> None:
         self._pending.pop(call_id, None)
@@ -149,7 +156,7 @@ class NetChannel(End):
 
     def _begin(
         self,
-        deliver: OnReply,
+        call: _Waiting | _Submitted,
         op: int,
         member: int,
         object_id: int,
@@ -158,11 +165,20 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
     ) -> int:
         ident = next(self._idents)
-        pending = self._pending[ident] = _Pending(deliver)
+        self._pending[ident] = call
         try:
-            self._check_open()  # after the call is in the table: _ended empties that after it has closed the channel
-            frame = wire.FRAME.pack(wire.Kind.CALL, 0, op, member, ident, object_id, chain, len(header), len(buffers))
-            self._send(frame, header, buffers)
+            if (
+                self._reason is not None
+            ):  # after the call is in the table: _ended empties that after it has closed the channel
+                raise PeerLost(str(self._reason))
+            outbox = self._outbox
+            if (
+                buffers
+                or outbox.sent - self._read + len(header) > UNREAD_BYTES
+                or not outbox.send_short(_CALL, op, member, ident, object_id, chain, header)
+            ):
+                frame = wire.FRAME.pack(_CALL, 0, op, member, ident, object_id, chain, len(header), len(buffers))
+                self._send(frame, header, buffers)
         except PeerLost:
             if self._pending.pop(ident, None) is None:
                 return ident  # _ended has delivered it
@@ -170,7 +186,7 @@ class NetChannel(End):
         except BaseException:
             self._pending.pop(ident, None)
             raise
-        pending.sent = self._outbox.sent
+        call.sent = outbox.sent
         if self._ping is None:
             self._arm_ping()
         return ident
@@ -187,14 +203,14 @@ class NetChannel(End):
         if self._reason is not None:
             raise PeerLost(str(self._reason))
 
-    def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
+    def _wait(self, call: _Waiting, deadline: float | None) -> None:
         started = time.monotonic()
         told = False
         while True:
             patience = WAIT_SLICE
             if deadline is not None:
                 patience = min(patience, max(0.0, deadline - time.monotonic()))
-            if waiter.wait(patience):
+            if call.acquire(True, patience):
                 return
             now = time.monotonic()
             if deadline is not None and now >= deadline:
@@ -208,12 +224,13 @@ class NetChannel(End):
 
     # -- what arrives -----------------------------------------------------------------------------------------
 
-    def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Buffer]) -> None:
+    def _frame(self, fields: wire.Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
         kind = fields[0]
-        if kind == wire.Kind.RESULT or kind == wire.Kind.ERROR:
+        if kind in (_RESULT, _ERROR):
             pending = self._pending.pop(fields[4], None)
             if pending is not None:  # else it is late: the caller has given up
-                self._read = max(self._read, pending.sent)
+                if pending.sent > self._read:
+                    self._read = pending.sent
                 pending.deliver(Reply(fields, header, buffers))
         elif kind in (wire.Kind.SAMPLE, wire.Kind.GAP, wire.Kind.END):
             task = self._receiver.receive(self, fields, header, buffers)

@@ -55,7 +55,7 @@ class End:
         self._reason: HEROSError | None = None
         self._lock = threading.RLock()
         self._there = CLIENT if self.here == SERVER else SERVER
-        key = keys.inbox(surroundings.realm, peer.node_id, surroundings.own.node_id)
+        key = keys.inbox(surroundings.realm, peer.node_id, self._there, surroundings.own.node_id)
         # What a client sends does not wait behind samples that the same process sends to the same peer.
         self._sender = surroundings.bus.sender(key, urgent=self._there == SERVER)
         self._outbox = Outbox(
@@ -117,7 +117,7 @@ class End:
     def _self(self) -> Channel | Link:
         raise NotImplementedError
 
-    def _frame(self, fields: Fields, header: memoryview, buffers: list[Buffer]) -> None:
+    def _frame(self, fields: Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
         """Take a frame; called in order, one at a time, on a thread of zenoh."""
         raise NotImplementedError
 

@@ -28,7 +28,7 @@ __all__ = ["Inbox"]
 log = logging.getLogger("heros.net")
 
 
-OnFrame: TypeAlias = "Callable[[wire.Fields, memoryview, list[Buffer]], None]"
+OnFrame: TypeAlias = "Callable[[wire.Fields, bytes | memoryview, list[Buffer]], None]"
 
 
 class _Assembly:
@@ -98,6 +98,15 @@ class Inbox:
             self._process(packet)
             if self._held:
                 self._process_held()
+
+    def take_short(self, sequence: int, fields: wire.Fields, header: bytes) -> bool:
+        """Take a FRAMES packet with one frame without buffers; False if it needs :meth:`take`."""
+        with self._lock:
+            if sequence != self._expected or self._held or self._closed:
+                return False
+            self._expected = sequence + 1
+            self._on_frame(fields, header, [])
+            return True
 
     def take_frames(self, sequence: int, payload: bytes) -> bool:
         """Take a FRAMES packet, the short way for nearly all of them; False if it needs :meth:`take`."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import HEROSError, RemoteTransportError
-from heros.net.end import End
+from heros.net.end import End, Surroundings
 from heros.net.outbox import Staged
-from heros.net.packets import SERVER, Body
-from heros.transport import Link, Payload
+from heros.net.packets import BATCH_BYTES, SERVER, Body
+from heros.transport import Link, Payload, Peer, Receiver, Task
 
 __all__ = ["NetLink"]
 
@@ -24,6 +25,10 @@ class NetLink(End):
 
     here: ClassVar[int] = SERVER
 
+    def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
+        self._tasks: deque[Task] = deque()
+        super().__init__(surroundings, peer, channel, receiver)
+
     def _self(self) -> Link:
         return self
 
@@ -35,6 +40,8 @@ class NetLink(End):
         backlog = self._outbox.backlog
         if backlog and backlog + len(header) + sum(map(buffer_nbytes, buffers)) > limits.NET_REPLY_BACKLOG_BYTES:
             self.close(f"{backlog} bytes of replies wait for {self.name}, which does not read them")
+            return
+        if not buffers and len(header) <= BATCH_BYTES and self._outbox.send_short(kind, op, 0, call_id, 0, 0, header):
             return
         frame = wire.FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
         self._outbox.send(frame, header, buffers, may_wait=True)
@@ -56,6 +63,17 @@ class NetLink(End):
     def close(self, reason: str) -> None:
         self.end(RemoteTransportError(f"{self.name} was disconnected: {reason}"), tell=reason)
 
+    def left(self) -> list[Task]:
+        """What the packets that were taken have left to do. Each is given out once."""
+        left: list[Task] = []
+        tasks = self._tasks
+        while tasks:
+            try:
+                left.append(tasks.popleft())
+            except IndexError:  # to another thread
+                break
+        return left
+
     # -- what arrives -----------------------------------------------------------------------------------------
 
     def _stage(self, payload: Payload) -> Staged:
@@ -68,10 +86,10 @@ class NetLink(End):
             )
         return staged
 
-    def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Buffer]) -> None:
+    def _frame(self, fields: wire.Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
         task = self._receiver.receive(self, fields, header, buffers)
         if task is not None:
-            self._surroundings.workers.post(task)
+            self._tasks.append(task)
 
     def _ended(self, reason: HEROSError) -> None:
         pass

@@ -21,13 +21,18 @@ from heros import wire
 from heros.buffers import Buffer
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
-from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, framed
+from heros.net.packets import ALIGNMENT, BATCH_BYTES, HEAD, PADDING, SHORT, Body, Kind, framed
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]
 
 SENT_OVERHEAD: Final = 100
 """Bytes that a packet costs beside its body, in round numbers."""
+
+
+_SHORT: Final = SHORT.pack
+_FRAMES: Final = int(Kind.FRAMES)
+_PROTOCOL: Final = wire.PROTOCOL
 
 
 class Put(Protocol):
@@ -118,6 +123,33 @@ class Outbox:
                 self._fail(error)
             finally:
                 self._end_turn()
+
+    def send_short(
+        self, kind: int, op: int, member: int, ident: int, first: int, second: int, header: bytes | memoryview
+    ) -> bool:
+        """Send a frame without buffers, at once. False, and nothing is done, when others are sending."""
+        if self._queue or in_callback() or not self._busy.acquire(False):
+            return False
+        try:
+            length = len(header)
+            self._sequence += 1
+            packet = b"".join((
+                _SHORT(
+                    _FRAMES, self._end, _PROTOCOL, 0, self._channel, self._sequence, 0,
+                    length, kind, 0, op, member, ident, first, second, length, 0,
+                ),
+                header,
+                PADDING[length % ALIGNMENT],
+            ))  # fmt: skip
+            self._put(packet)
+            self.sent += len(packet) + SENT_OVERHEAD
+        except RemoteTransportError as error:
+            self._fail(error)
+        finally:
+            self._busy.release()
+            if self._queue:
+                self._wake()
+        return True
 
     def _send_small(self, small: bytes, may_wait: bool) -> None:
         if not may_wait or not self._begin():

@@ -42,11 +42,14 @@ from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import DecodeError, EncodeError
 
 __all__ = [
+    "ALIGNMENT",
     "BATCH_BYTES",
     "CLIENT",
     "HEAD",
+    "PADDING",
     "PIECE_BYTES",
     "SERVER",
+    "SHORT",
     "Body",
     "Kind",
     "Packet",
@@ -61,6 +64,8 @@ __all__ = [
 HEAD: Final = struct.Struct("<BBHIQQQ")
 _LENGTH: Final = struct.Struct("<Q")
 _FRAMED: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
+SHORT: Final = struct.Struct(HEAD.format + _FRAMED.format.removeprefix("<"))
+"""All that stands before the body in a FRAMES packet with one frame."""
 
 SERVER: Final = 0
 CLIENT: Final = 1
@@ -231,6 +236,10 @@ def _padding(header_length: int, buffer_count: int) -> int:
 def framed(frame: bytes, body: bytes) -> bytes:
     """One frame as it stands in a FRAMES packet."""
     return b"".join([_LENGTH.pack(len(body)), frame, body, bytes(-len(body) % ALIGNMENT)])
+
+
+PADDING: Final = tuple(bytes(-length % ALIGNMENT) for length in range(ALIGNMENT))
+"""The zeros that follow a frame's body, by its length modulo ``ALIGNMENT``."""
 
 
 def split_frames(data: bytes) -> list[ReceivedFrame]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from heros import limits, wire
 from heros.buffers import Buffer
@@ -26,6 +26,9 @@ from heros.workers import Timer, Workers
 __all__ = ["Inbox"]
 
 log = logging.getLogger("heros.net")
+
+FEW: Final = 2
+"""Packets that may well be early when several threads read."""
 
 
 OnFrame: TypeAlias = "Callable[[wire.Fields, bytes | memoryview, list[Buffer]], None]"
@@ -86,18 +89,19 @@ class Inbox:
         self._complained = False
         self._closed = False
 
-    def take(self, packet: Packet) -> None:
-        """Take a packet that is part of the stream."""
+    def take(self, packet: Packet) -> bool:
+        """Take a packet that is part of the stream. True when many came early: their reader should let others by."""
         with self._lock:
             if self._closed or packet.sequence < self._expected:
-                return
+                return False
             if packet.sequence > self._expected:
                 self._hold(packet)
-                return
+                return len(self._held) > FEW
             self._expected += 1
             self._process(packet)
             if self._held:
                 self._process_held()
+            return False
 
     def take_short(self, sequence: int, fields: wire.Fields, header: bytes) -> bool:
         """Take a FRAMES packet with one frame without buffers; False if it needs :meth:`take`."""

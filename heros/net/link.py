@@ -51,14 +51,18 @@ class NetLink(End):
             return False
         backlog = self._outbox.backlog
         if kind != wire.Kind.END and backlog and backlog + payload.nbytes > limits.NET_BACKLOG_BYTES:
+            self._outbox.let_by()
             return False
+        if backlog > BATCH_BYTES:
+            self._outbox.let_by(2e-4)
         header, buffers = payload.header, payload.buffers
         frame = wire.FRAME.pack(kind, 0, 0, 0, ident, sequence, index, len(header), len(buffers))
         self._outbox.enqueue(frame, self._stage(payload))
         return True
 
     def collect(self) -> None:
-        """Nothing waits here: acknowledgements are taken as they come, by a thread that needs no help."""
+        """Acknowledgements are taken as they come, by threads that may wait for the global lock."""
+        self._outbox.let_by()
 
     def close(self, reason: str) -> None:
         self.end(RemoteTransportError(f"{self.name} was disconnected: {reason}"), tell=reason)

@@ -13,6 +13,7 @@ SYNC POINT: sending
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,9 @@ from heros.net.packets import ALIGNMENT, BATCH_BYTES, HEAD, PADDING, SHORT, Body
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]
+
+YIELD_SECONDS: Final = 10e-6
+"""Any sleep gives up the global lock for long enough that a thread which waits for it gets it."""
 
 SENT_OVERHEAD: Final = 100
 """Bytes that a packet costs beside its body, in round numbers."""
@@ -95,6 +99,8 @@ class Outbox:
         self._queue: deque[_Queued] = deque()
         self._sequence = 0
         self._closed = False
+        self._next_pause = 0.0
+        self._patience = 0.0
         self.backlog = 0
         """Bytes in the queue."""
         self.sent = 0
@@ -178,6 +184,17 @@ class Outbox:
             self._append(_Queued(len(small), small, b"", (), 0))
         else:
             self._append(_Queued(body.nbytes, None, frame, body.pieces, 0))
+
+    def let_by(self, every: float = 0.0) -> None:
+        """To be called by a thread that may well send more: let the worker at the queue have the global lock, if that
+        is what it waits for. It waits for the peer meanwhile more often, and then this does nothing."""
+        now = time.monotonic()
+        if now < self._next_pause:
+            return
+        sent = self.sent
+        time.sleep(YIELD_SECONDS)
+        self._patience = 0.0 if self.sent != sent else min(max(1.5 * self._patience, 1e-4), 0.1)
+        self._next_pause = now + every + self._patience
 
     def control(self, kind: Kind) -> None:
         """Have a worker send a PING or a PONG, after all that is queued. Never blocks."""

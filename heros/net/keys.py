@@ -7,12 +7,13 @@ key expression                         what                 meaning
 ``@object/<realm>/<name>/_discover``   queryable            one answer for each HERO of that name: its entry
 ``@heros/<realm>/<node>/alive``        liveliness token     the node is there
 ``@heros/<realm>/<node>/server/<from>`` samples             packets (``packets``) for the ends of channels that serve
-``@heros/<realm>/<node>/client/<from>`` samples             packets for the ends that call
+``@heros/<realm>/<node>/client/<from>`` samples             packets for the ends that call, but for replies
+``@heros/<realm>/<node>/replies/<from>`` samples            packets with replies
 ``@heros/<realm>/<node>/directory``    queryable            the entries of all HEROs of the node
 ``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
 =====================================  ===================  =====================================================
 
-A HERO costs the first two, a node the other five. The sender of a packet is part of its key, so that Zenoh's access
+A HERO costs the first two, a node the other six. The sender of a packet is part of its key, so that Zenoh's access
 control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
 none of them can be a wildcard.
 """
@@ -35,12 +36,12 @@ def alive(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/alive"
 
 
-_ENDS = ("server", "client")
+_INBOXES = ("server", "client", "replies")
 
 
-def inbox(realm: str, node_id: str, end: int, sender: str = "*") -> str:
-    """Where packets go that are for such an ``end`` of a node's channels: ``packets.SERVER`` or ``CLIENT``."""
-    return f"@heros/{realm}/{node_id}/{_ENDS[end]}/{sender}"
+def inbox(realm: str, node_id: str, which: int, sender: str = "*") -> str:
+    """Where packets go: ``packets.SERVER``, ``CLIENT`` or ``REPLIES``."""
+    return f"@heros/{realm}/{node_id}/{_INBOXES[which]}/{sender}"
 
 
 def directory(realm: str, node_id: str) -> str:

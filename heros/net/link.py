@@ -11,7 +11,7 @@ from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net.end import End, Surroundings
 from heros.net.outbox import Staged
-from heros.net.packets import BATCH_BYTES, SERVER, Body
+from heros.net.packets import BATCH_BYTES, REPLIES, SERVER, Body, Kind
 from heros.transport import Link, Payload, Peer, Receiver, Task
 
 __all__ = ["NetLink"]
@@ -28,6 +28,7 @@ class NetLink(End):
     def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
         self._tasks: deque[Task] = deque()
         super().__init__(surroundings, peer, channel, receiver)
+        self._reply_sender, self._replies = self._new_outbox(REPLIES)
 
     def _self(self) -> Link:
         return self
@@ -37,14 +38,14 @@ class NetLink(End):
     def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
         if self.closed:
             return
-        backlog = self._outbox.backlog
+        backlog = self._replies.backlog
         if backlog and backlog + len(header) + sum(map(buffer_nbytes, buffers)) > limits.NET_REPLY_BACKLOG_BYTES:
             self.close(f"{backlog} bytes of replies wait for {self.name}, which does not read them")
             return
-        if not buffers and len(header) <= BATCH_BYTES and self._outbox.send_short(kind, op, 0, call_id, 0, 0, header):
+        if not buffers and len(header) <= BATCH_BYTES and self._replies.send_short(kind, op, 0, call_id, 0, 0, header):
             return
         frame = wire.FRAME.pack(kind, 0, op, 0, call_id, 0, 0, len(header), len(buffers))
-        self._outbox.send(frame, header, buffers, may_wait=True)
+        self._replies.send(frame, header, buffers, may_wait=True)
 
     def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
         if self.closed:
@@ -95,5 +96,12 @@ class NetLink(End):
         if task is not None:
             self._tasks.append(task)
 
+    def _answer_ping(self) -> None:
+        self._replies.control(Kind.PONG)
+
     def _ended(self, reason: HEROSError) -> None:
-        pass
+        self._replies.close()
+
+    def _part(self, tell: str | None) -> None:
+        super()._part(tell)
+        self._surroundings.bus.undeclare(self._reply_sender)

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from heros.net.bus import Mailbox
+from heros.net.bus import Mailbox, Message
 from heros.transport import Task
 from heros.workers import Workers, run_task
 
@@ -32,13 +32,11 @@ class Readers:
     """See the module. Thread-safe.
 
     Args:
-        take: takes one packet (key, payload, attachment) and returns what is to be run. It never blocks or raises,
-            and may be called by several threads at once.
+        take: takes one message and returns what is to be run. It never raises, and may be called by several threads
+            at once.
     """
 
-    def __init__(
-        self, mailbox: Mailbox, workers: Workers, take: Callable[[str, bytes, bytes | None], Sequence[Task]]
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, workers: Workers, take: Callable[[Message], Sequence[Task]]) -> None:
         self._mailbox = mailbox
         self._workers = workers
         self._take = take
@@ -48,8 +46,8 @@ class Readers:
 
     def _read(self) -> None:
         """Read until the mailbox is closed, or enough others do. Counted in ``_waiting`` when it begins."""
-        while (packet := self._mailbox.receive()) is not None:
-            tasks = self._take(*packet)
+        while (message := self._mailbox.receive()) is not None:
+            tasks = self._take(message)
             if not tasks:
                 continue
             for task in tasks[:-1]:

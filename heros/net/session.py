@@ -2,7 +2,7 @@
 
 What there is
     One zenoh session, opened on a thread of its own at once, so that nobody waits for it who does not need it. In it
-    five declarations of the node and two of each HERO (``keys``), and one sender for each peer that is talked to.
+    six declarations of the node and two of each HERO (``keys``), and one sender for each peer that is talked to.
 
 How two nodes meet
     The client sends HELLO until it is answered, because zenoh loses what has no route yet. The server makes a link at
@@ -31,14 +31,15 @@ from heros import limits, wire
 from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
-from heros.net.bus import Bus
+from heros.net.bus import Bus, Message, unpack
 from heros.net.channel import NetChannel
 from heros.net.discovery import OUR_QUERY, Discovery, Finder
 from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
 from heros.net.link import NetLink
-from heros.net.packets import ALIGNMENT, CLIENT, HEAD, SERVER, SHORT, Kind, Packet, head, parse
+from heros.net.packets import ALIGNMENT, CLIENT, HEAD, REPLIES, SERVER, SHORT, Kind, Packet, head, parse
 from heros.net.readers import Readers
+from heros.net.replies import Replies
 from heros.transport import Channel, Peer, Receiver, Task
 from heros.workers import Strand, Workers
 
@@ -58,6 +59,8 @@ MAX_COMPLAINTS: Final = 1000
 YIELD_SECONDS: Final = 0.001
 
 _FRAMES: Final = int(Kind.FRAMES)
+_END_OF: Final = {SERVER: SERVER, CLIENT: CLIENT, REPLIES: CLIENT}
+"""Which end has an inbox."""
 
 
 class _Attempt:
@@ -88,7 +91,8 @@ class Network:
         self._workers = workers
         self._receiver = receiver
         self._bus = Bus()
-        self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
+        self._replies = Replies(workers, self._on_reply, self._mark)
+        self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget, self._replies)
         self._discovery = Discovery(realm, own.node_id, self._bus, workers)
         self._finder: Finder | None = None
         self._alive: set[str] = set()
@@ -113,8 +117,9 @@ class Network:
             self._finder = Finder(self.realm, self._bus)
             own = self._own.node_id
             self._bus.subscribe(keys.inbox(self.realm, own, CLIENT), self._on_client_packet)
+            self._replies.open(self._bus.mailbox(keys.inbox(self.realm, own, REPLIES), limits.NET_MAILBOX_PACKETS))
             mailbox = self._bus.mailbox(keys.inbox(self.realm, own, SERVER), limits.NET_MAILBOX_PACKETS)
-            Readers(mailbox, self._workers, self._on_server_packet)
+            Readers(mailbox, self._workers, self._on_request)
             self._bus.answer(keys.directory(self.realm, own), self._on_directory)
             self._bus.watch_tokens(keys.alive(self.realm), self._on_presence)
             self._bus.token(keys.alive(self.realm, own))  # last: whoever sees it may talk to us
@@ -253,38 +258,49 @@ class Network:
     # -- what arrives: for clients on zenoh's threads, for servers on those of ``readers`` ----------------------
 
     def _on_client_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
-        self._on_packet(key, CLIENT, payload, attachment)
+        self._on_packet(key, payload, attachment, CLIENT)
 
-    def _on_server_packet(self, key: str, payload: bytes, attachment: bytes | None) -> list[Task]:
-        end = self._on_packet(key, SERVER, payload, attachment)
+    def _on_request(self, message: Message) -> list[Task]:
+        end = self._on_packet(*unpack(message), SERVER)
         return end.left() if isinstance(end, NetLink) else []
 
-    def _on_packet(self, key: str, here: int, payload: bytes, attachment: bytes | None) -> End | None:
+    def _on_reply(self, message: Message) -> None:
+        key, payload, attachment = unpack(message)
+        if len(payload) < HEAD.size and attachment is None and keys.sender_of(key) == self._own.node_id:
+            self._replies.reached(payload)
+        else:
+            self._on_packet(key, payload, attachment, REPLIES)
+
+    def _mark(self, mark: bytes) -> None:
+        own = self._own.node_id
+        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark)
+
+    def _on_packet(self, key: str, payload: bytes, attachment: bytes | None, inbox: int) -> End | None:
         """The end that has taken the packet."""
         sender = keys.sender_of(key)
         if attachment is None and len(payload) >= SHORT.size:
             numbers = SHORT.unpack_from(payload)
             if numbers[0] == _FRAMES:
-                end = self._ends.get((sender, numbers[4], here))
+                end = self._ends.get((sender, numbers[4], _END_OF[inbox]))
                 if end is not None:
                     length = numbers[7]
                     if len(payload) - SHORT.size - length < ALIGNMENT and numbers[16] == 0 and numbers[15] == length:
                         header = payload[SHORT.size : SHORT.size + length]
-                        if end.inbox.take_short(numbers[5], numbers[8:], header):
+                        if end.inboxes[inbox].take_short(numbers[5], numbers[8:], header):
                             return end
-                    elif end.inbox.take_frames(numbers[5], payload):
+                    elif end.inboxes[inbox].take_frames(numbers[5], payload):
                         return end
         try:
             packet = parse(payload, attachment)
             if packet.kind < Kind.FRAMES:
-                self._on_control(sender, here, packet)
+                self._on_control(sender, _END_OF[inbox], packet)
                 return None
-            end = self._ends.get((sender, packet.channel, here))
+            end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
             if end is not None:
-                if end.inbox.take(packet) and here == SERVER:
+                if end.inboxes[inbox].take(packet) and inbox == SERVER:
                     time.sleep(YIELD_SECONDS)  # another reader has those before, and waits for the global lock
                 return end
-            self._on_stray(sender, here, packet)
+            self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:
             if sender not in self._complained and len(self._complained) < MAX_COMPLAINTS:
                 self._complained.add(sender)

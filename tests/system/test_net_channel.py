@@ -19,7 +19,7 @@ import pytest
 from heros import limits, wire
 from heros.exceptions import CallTimeout, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
-from heros.net.packets import CLIENT, head
+from heros.net.packets import CLIENT, REPLIES, head
 from heros.net.packets import Kind as PacketKind
 from heros.transport import Payload, Reply
 from heros.wire import Kind
@@ -376,7 +376,7 @@ def test_lost_messages_end_the_channel(lab: Lab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(limits, "NET_PING_SECONDS", 0.1)
     lab.process("dev")
     channel, client = lab.connect("dev")
-    take, lost = channel.inbox.take_short, []
+    take, lost = channel.inboxes[REPLIES].take_short, []
 
     def lose_one(sequence: int, fields: wire.Fields, header: bytes) -> bool:
         if lost:
@@ -384,7 +384,7 @@ def test_lost_messages_end_the_channel(lab: Lab, monkeypatch: pytest.MonkeyPatch
         lost.append(fields)
         return True
 
-    monkeypatch.setattr(channel.inbox, "take_short", lose_one)
+    monkeypatch.setattr(channel.inboxes[REPLIES], "take_short", lose_one)
     with pytest.raises(PeerLost, match="lost on the network"):
         add(channel, timeout=None)
     assert len(client.ends) == 1
@@ -443,7 +443,7 @@ def test_a_client_that_does_not_read_its_replies_is_disconnected(lab: Lab, monke
     result = pattern(64 * limits.MIB)
     blocked = threading.Thread(target=link.reply, args=(Kind.RESULT, 0, 1, b"", [result]), daemon=True)
     blocked.start()
-    wait_until(lambda: link._outbox._busy.locked())
+    wait_until(lambda: link._replies._unsure is not None)
     for call_id in range(2, 12):  # none of these blocks
         link.reply(Kind.RESULT, 0, call_id, b"", [result[: limits.MIB]])
     assert link.closed

@@ -6,12 +6,14 @@ key expression                         what                 meaning
 ``@object/<realm>/<name>/_health``     liveliness token     a HERO of that name is there (as in protocol 1.0)
 ``@object/<realm>/<name>/_discover``   queryable            one answer for each HERO of that name: its entry
 ``@heros/<realm>/<node>/alive``        liveliness token     the node is there
-``@heros/<realm>/<node>/in/<from>``    samples              packets (``packets``) from one node to another
+``@heros/<realm>/<node>/server/<from>`` samples             packets (``packets``) for the ends of channels that serve
+``@heros/<realm>/<node>/client/<from>`` samples             packets for the ends that call, but for replies
+``@heros/<realm>/<node>/replies/<from>`` samples            packets with replies
 ``@heros/<realm>/<node>/directory``    queryable            the entries of all HEROs of the node
 ``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
 =====================================  ===================  =====================================================
 
-A HERO costs the first two, a node the other four. The sender of a packet is part of its key, so that Zenoh's access
+A HERO costs the first two, a node the other six. The sender of a packet is part of its key, so that Zenoh's access
 control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
 none of them can be a wildcard.
 """
@@ -34,8 +36,12 @@ def alive(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/alive"
 
 
-def inbox(realm: str, node_id: str, sender: str = "*") -> str:
-    return f"@heros/{realm}/{node_id}/in/{sender}"
+_INBOXES = ("server", "client", "replies")
+
+
+def inbox(realm: str, node_id: str, which: int, sender: str = "*") -> str:
+    """Where packets go: ``packets.SERVER``, ``CLIENT`` or ``REPLIES``."""
+    return f"@heros/{realm}/{node_id}/{_INBOXES[which]}/{sender}"
 
 
 def directory(realm: str, node_id: str) -> str:
@@ -52,5 +58,5 @@ def node_of(key: str) -> str:
 
 
 def sender_of(key: str) -> str:
-    """The node that sends to an ``inbox`` key."""
+    """The node that sends to an inbox."""
     return key.rpartition("/")[2]

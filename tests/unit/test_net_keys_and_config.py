@@ -9,6 +9,7 @@ from heros.exceptions import DecodeError, HEROSError
 from heros.net import config, keys
 from heros.net.discovery import Directory, checked_entry
 from heros.net.greeting import Greeting
+from heros.net.packets import CLIENT, SERVER
 from heros.transport import Peer
 
 LEASE = "transport/link/tx/lease"
@@ -19,7 +20,8 @@ def test_keys() -> None:
     assert keys.discover("lab", "*") == "@object/lab/*/_discover"
     assert keys.node_of(keys.alive("lab", "abc")) == "abc"
     assert keys.node_of(keys.changes("lab", "abc")) == "abc"
-    assert keys.sender_of(keys.inbox("lab", "to", "from")) == "from"
+    assert keys.sender_of(keys.inbox("lab", "to", SERVER, "from")) == "from"
+    assert keys.inbox("lab", "to", SERVER) != keys.inbox("lab", "to", CLIENT)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ none of them can be a wildcard.
 
 from __future__ import annotations
 
-__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "node_of", "sender_of"]
+__all__ = ["alive", "changes", "directory", "discover", "everything", "health", "inbox", "node_of", "sender_of"]
 
 
 def health(realm: str, name: str) -> str:
@@ -38,12 +38,17 @@ def inbox(realm: str, node_id: str, sender: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/in/{sender}"
 
 
-def directory(realm: str, node_id: str) -> str:
+def directory(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/directory"
 
 
 def changes(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/changes"
+
+
+def everything(realm: str) -> list[str]:
+    """What includes all of the above, and all of protocol 1.0."""
+    return [f"@object/{realm}/**", f"@heros/{realm}/**"]
 
 
 def node_of(key: str) -> str:

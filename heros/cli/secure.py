@@ -139,8 +139,8 @@ def init(
     "--host",
     "hosts",
     multiple=True,
-    help="DNS name or IP address under which others reach it; may be repeated. Without, others do not connect to it, "
-    "but it connects to others.",
+    help="DNS name or IP address under which others reach it; may be repeated. Without, nobody connects to it, and it "
+    "reaches the others through one meeting point or router.",
 )
 @click.option(
     "--port",

@@ -7,6 +7,12 @@ Access control in Zenoh
     Everything that no rule allows is dropped (``default_permission``). An allowed key expression must include that of
     the message: ``@object/lab/**`` allows a query for ``@object/lab/*/_discover`` and not one for ``@object/*/**``.
 
+Who is whose neighbour
+    Peers connect to each other, all to all, and to routers. A client, who cannot be connected to, connects to one of
+    them and has no other neighbour: that one passes on what the client and the others say to each other. What is passed
+    on has been filtered where it came in, and is filtered again where it arrives, but there under the name of the one
+    who passed it on.
+
 Which names stand in it
     Every other member that shares a realm, and the member itself, because each of its processes is a neighbour of its
     other ones. A name that is missing has no rights, and neither has a certificate without a name of the list: so a
@@ -49,9 +55,13 @@ def configuration(member: Member, others: Iterable[Member]) -> dict[str, Any]:
     reads that, and otherwise to the process's current directory.
     """
     others = list(others)
+    if member.role == ROUTER:
+        mode = "router"
+    else:
+        mode = "peer" if member.hosts else "client"
     prefix = member.directory.rstrip("/") + "/" if member.directory else ""
     return {
-        "mode": "router" if member.role == ROUTER else "peer",
+        "mode": mode,
         "listen": {
             "endpoints": _listen(member),
             "exit_on_failure": member.role == ROUTER,

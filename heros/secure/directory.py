@@ -36,7 +36,7 @@ from heros.secure.certificates import Certified, Described
 from heros.secure.configuration import CA_FILE, CERTIFICATE_FILE, KEY_FILE, as_text, configuration
 from heros.secure.members import Member, check_realm
 
-__all__ = ["Setup", "State"]
+__all__ = ["CA_KEY_FILE", "CONFIG_FILE", "Setup", "State"]
 
 CONFIG_FILE: Final = "zenoh.json5"
 SETUP_FILE: Final = "setup.json"

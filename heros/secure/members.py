@@ -28,8 +28,10 @@ OBSERVER: Final = "observer"
 ROUTER: Final = "router"
 ROLES: Final = (MEMBER, OBSERVER, ROUTER)
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A member's name is the common name of its certificate, which X.509 limits to 64, and the name of a directory."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""A member's name is the common name of its certificate, which X.509 limits to 64, and the name of a directory. It has
+no dot: Zenoh accepts those to whom it connects also with a certificate of a public authority, which goes to names with a
+dot only. So no such certificate can bear a member's name, and without one it has no rights."""
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
@@ -42,7 +44,8 @@ class Member:
     role: str
     realms: tuple[str, ...]
     hosts: tuple[str, ...] = ()
-    """DNS names and IP addresses under which it can be reached; they stand in its certificate."""
+    """DNS names and IP addresses under which it can be reached; they stand in its certificate. Who has none connects to
+    one router or meeting point, and reaches everybody through that."""
     port: int = 0
     """Where it listens for all others; 0: on any port, which others learn from those whom they know."""
     directory: str = ""
@@ -52,7 +55,7 @@ class Member:
         """Raises ``HEROSError`` when a field makes no sense."""
         if not _NAME.fullmatch(self.name):
             raise HEROSError(
-                f"{self.name!r} cannot name a member: use 1 to 64 letters, digits, - _ and . and begin with a letter "
+                f"{self.name!r} cannot name a member: use 1 to 64 letters, digits, - and _ and begin with a letter "
                 "or a digit"
             )
         if self.role not in ROLES:

@@ -55,10 +55,7 @@ def configuration(member: Member, others: Iterable[Member]) -> dict[str, Any]:
     reads that, and otherwise to the process's current directory.
     """
     others = list(others)
-    if member.role == ROUTER:
-        mode = "router"
-    else:
-        mode = "peer" if member.hosts else "client"
+    mode = "router" if member.role == ROUTER else "peer" if member.hosts else "client"
     prefix = member.directory.rstrip("/") + "/" if member.directory else ""
     return {
         "mode": mode,

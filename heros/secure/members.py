@@ -29,9 +29,11 @@ ROUTER: Final = "router"
 ROLES: Final = (MEMBER, OBSERVER, ROUTER)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""A member's name is the common name of its certificate, which X.509 limits to 64, and the name of a directory. It has
-no dot: Zenoh accepts those to whom it connects also with a certificate of a public authority, which goes to names with a
-dot only. So no such certificate can bear a member's name, and without one it has no rights."""
+"""A member's name is the common name of its certificate, which X.509 limits to 64, and the name of a directory.
+
+It has no dot. Zenoh also accepts a certificate of a public authority from those to whom it connects, and public
+authorities certify names with a dot only: none of their certificates can bear the name of a member and have its rights.
+"""
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 

@@ -296,9 +296,10 @@ def test_an_observer_sees_which_heros_there_are_and_nothing_else(secured: Lab) -
         known = sorted([*known, f"new{number}"])
         assert looker.ask("sees", *known) == known
         assert looker.ask("greet", server.ask("node_of", "one"), 1.0) == "none"
-        assert "is there but did not answer" in looker.ask("call", "one", 1, 2, 1.0)
         looker.ask("offer", "mine")
         assert server.ask("sees") == known
+        if number:
+            assert "is there but did not answer" in looker.ask("call", "one", 1, 2, 1.0)
         looker.close()
 
 

@@ -11,9 +11,9 @@ key expression                         what                 meaning
 ``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
 =====================================  ===================  =====================================================
 
-A HERO costs the first two, a node the other four. The sender of a packet is part of its key, so that Zenoh's access
-control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
-none of them can be a wildcard.
+A HERO costs the first two, a node the other four. Who may use which of them, Zenoh's access control can say
+(``heros.secure``). The sender of a packet is part of its key, but node ids are not tied to certificates. Names and realms
+have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from heros.cli.main import main
+from heros.cli.secure import secure
 from heros.demo.loopback import free_port, zenoh_config
 from heros.net import keys
 from heros.secure import certificates
 from heros.secure.configuration import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from heros.secure.directory import CA_KEY_FILE, CONFIG_FILE, Setup
 from heros.secure.members import MEMBER, OBSERVER, ROUTER, Member
-from tests.harness import DEADLINE, Child, wait_until
+from tests.harness import DEADLINE, ROOT, Child, wait_until
 
 HERE = "127.0.0.1"
 PEER = Path(__file__).with_name("security_peer.py")
@@ -54,7 +58,13 @@ class Lab:
         self.setup.add(member, days=1)
         return self.setup.directory / name / CONFIG_FILE
 
-    def start(self, config: Path | str, program: Path | str = PEER, argument: object = None) -> Peer:
+    def start(
+        self,
+        config: Path | str,
+        program: Path | str = PEER,
+        argument: object = None,
+        log: str = "warn,zenoh::net::runtime::orchestrator=debug",
+    ) -> Peer:
         """A process with a configuration, which says what it says on zenoh's log too."""
         peer = Peer(
             program,
@@ -63,7 +73,7 @@ class Lab:
                 "HEROS_NET": None,
                 "HEROS_RUNTIME_DIR": str(self.directory / f"r{len(self.children)}"),
                 "HEROS_ZENOH_CONFIG": str(config),
-                "RUST_LOG": "warn,zenoh::net::runtime::orchestrator=debug",
+                "RUST_LOG": log,
             },
         )
         self.children.append(peer)
@@ -280,6 +290,21 @@ def test_a_link_ends_when_its_certificate_expires(secured: Lab) -> None:
     gets_nothing(peer, secured.realm, server.ask("node_of", "one"))
 
 
+def test_zenoh_tells_names_to_who_has_a_certificate_without_rights(secured: Lab) -> None:
+    """As the documentation says it does. If it stops to, so should the documentation."""
+    config = secured.add("server", port=free_port())
+    guest = secured.add("guest", realm=secured.other_realm)
+    server = secured.start(config)
+    outside = secured.start(
+        edited(guest, connect=json_of(config)["connect"]), log="zenoh::net::routing::dispatcher::resource=debug"
+    )
+    assert outside.ask("peers", 1) == 1
+    server.ask("offer", "one")
+    name = f"Register resource {keys.discover(secured.realm, 'one')}"
+    wait_until(lambda: outside.complains(re.escape(name)), what=lambda: outside.output)
+    gets_nothing(outside, secured.realm, server.ask("node_of", "one"))
+
+
 # -- roles ----------------------------------------------------------------------------------------------------
 
 
@@ -334,3 +359,35 @@ def relative(config: Path) -> Path:
     tls = json_of(config)["transport"]["link"]["tls"]
     tls = {key: str(config.parent / value) if isinstance(value, str) else value for key, value in tls.items()}
     return edited(config, transport__link__tls=tls)
+
+
+# -- the page of the documentation ----------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_documentation(secured: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each is run, in order; then a program of the one computer calls a HERO of the other."""
+    page = (ROOT / "docs/security.rst").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"^ +\$ (.*)$", page, re.MULTILINE)]
+    here = {"192.168.1.10": HERE, "7447": str(free_port()), "192.168.1.11": HERE}
+    monkeypatch.chdir(tmp_path)
+    ran = set()
+    for program, *words in commands:
+        if program == "cd":
+            monkeypatch.chdir(words[0])
+        elif program == "heros":
+            ran.add(words[1])
+            result = CliRunner().invoke(main, [here.get(word, word) for word in words])
+            assert result.exit_code == 0, f"{words}: {result.output}"
+            if words[1] == "add" and words[2] == "laptop":
+                kept = shutil.copytree(tmp_path, secured.directory / "kept") / "lab-secure"
+        else:
+            assert program in ("pip", "export")
+    assert ran == set(secure.commands)
+    assert f"HEROS_ZENOH_CONFIG=$HOME/{(kept / 'control/zenoh.json5').relative_to(kept.parent)}" in page
+    secured.realm = "lab"
+    control, microscope, laptop = (
+        secured.start(kept / name / CONFIG_FILE) for name in ("control", "microscope", "laptop")
+    )
+    control.ask("offer", "one")
+    assert microscope.ask("call", "one", 1, 2) == 3
+    assert laptop.ask("call", "one", 1, 2) == 3

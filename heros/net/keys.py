@@ -12,8 +12,8 @@ key expression                         what                 meaning
 =====================================  ===================  =====================================================
 
 A HERO costs the first two, a node the other four. Who may use which of them, Zenoh's access control can say
-(``heros.secure``). The sender of a packet is part of its key, but node ids are not tied to certificates. Names and realms
-have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
+(``heros.secure``). The sender of a packet is part of its key, but a node id is not tied to a certificate. Names and
+realms have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
 """
 
 from __future__ import annotations

@@ -283,7 +283,7 @@ def test_a_link_ends_when_its_certificate_expires(secured: Lab) -> None:
     member = secured.add("member")
     server = secured.start(config)
     server.ask("offer", "one")
-    secured.certify("member", days=8 / 86400)
+    secured.certify("member", days=15 / 86400)  # time enough to start and to call
     peer = secured.start(member)
     assert peer.ask("call", "one", 1, 2) == 3
     assert peer.ask("lonely") is True

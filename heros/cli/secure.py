@@ -33,6 +33,11 @@ PORT: Final = 7447
 """Zenoh's own, on which firewalls may already let it pass."""
 SOON: Final = timedelta(days=30)
 
+
+def _each_once(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
 _days = click.FloatRange(min=0, min_open=True, max=36500)
 _port = click.IntRange(0, 65535)
 _in_directory = click.option(
@@ -79,13 +84,18 @@ def secure() -> None:
 @secure.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
-    "--realm", "realms", multiple=True, help=f"A realm to secure; may be repeated.  [default: {DEFAULT_REALM}]"
+    "--realm",
+    "realms",
+    multiple=True,
+    callback=_each_once,
+    help=f"A realm to secure; may be repeated.  [default: {DEFAULT_REALM}]",
 )
 @click.option("--name", help="What this computer is called here.  [default: its host name]")
 @click.option(
     "--host",
     "hosts",
     multiple=True,
+    callback=_each_once,
     help="DNS name or IP address of this computer; may be repeated.  [default: its address and its host name]",
 )
 @click.option("--port", type=_port, default=PORT, show_default=True, help="Where this computer is met by the others.")
@@ -111,6 +121,10 @@ def init(
     """
     from heros.secure.directory import Setup
 
+    if authority_only and (name or hosts):
+        raise click.UsageError("--name and --host are for the certificate that --authority-only does not make")
+    if days > authority_days:
+        raise click.UsageError(f"the authority ({authority_days:g} days) must be valid for as long as the certificate")
     member = None
     if not authority_only:
         member = Member(
@@ -121,7 +135,7 @@ def init(
             port=port,
         )
     directory = directory.absolute()
-    setup = Setup.create(directory, realms or (DEFAULT_REALM,), max(authority_days, days))
+    setup = Setup.create(directory, realms or (DEFAULT_REALM,), authority_days)
     click.echo(
         f"The authority for {_list('realm', setup.realms)} is in {directory}. Whoever has its key can make members:"
     )
@@ -139,6 +153,7 @@ def init(
     "--host",
     "hosts",
     multiple=True,
+    callback=_each_once,
     help="DNS name or IP address under which others reach it; may be repeated. Without, nobody connects to it, and it "
     "reaches the others through one meeting point or router.",
 )
@@ -149,7 +164,9 @@ def init(
     help="Make it a meeting point, to which all others connect on this port.  [default: none]",
 )
 @click.option("--role", type=click.Choice(ROLES), default=MEMBER, show_default=True, help="What others let it do.")
-@click.option("--realm", "realms", multiple=True, help="Only these realms; may be repeated.  [default: all]")
+@click.option(
+    "--realm", "realms", multiple=True, callback=_each_once, help="Only these realms; may be repeated.  [default: all]"
+)
 @click.option(
     "--path",
     default="",
@@ -213,7 +230,11 @@ def show(directory: Path, within: float | None) -> None:
 @click.option("--all", "everybody", is_flag=True, help="Everybody.")
 @_in_directory
 @click.option(
-    "--host", "hosts", multiple=True, help="New DNS names and IP addresses; may be repeated.  [default: as before]"
+    "--host",
+    "hosts",
+    multiple=True,
+    callback=_each_once,
+    help="New DNS names and IP addresses; may be repeated.  [default: as before]",
 )
 @_certificate_days
 @_tells_errors

@@ -27,6 +27,9 @@ __all__ = ["Certified", "Described", "describe", "issue", "new_authority"]
 BACKDATE: Final = timedelta(hours=1)
 """Clocks of a lab may differ by so much: a certificate is valid from this long before it is made."""
 
+TOLERANCE: Final = timedelta(hours=1)
+"""A certificate that was to be valid for as long as its authority is made later, and may expire earlier by so much."""
+
 
 @dataclass(frozen=True)
 class Certified:
@@ -76,11 +79,12 @@ def issue(authority: Certified, name: str, hosts: Sequence[str], days: float) ->
     issuer, issuer_key = _read(authority)
     now = datetime.now(UTC)
     expires = now + timedelta(days=days)
-    if expires > issuer.not_valid_after_utc:
+    if expires > issuer.not_valid_after_utc + TOLERANCE:
         raise HEROSError(
             f"a certificate for {days:g} days would outlive the authority, which expires on "
             f"{issuer.not_valid_after_utc:%Y-%m-%d}. Choose fewer days, or begin a new set-up in another directory"
         )
+    expires = min(expires, issuer.not_valid_after_utc)
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()

@@ -216,6 +216,12 @@ def test_init_without_options_describes_this_computer(tmp_path: Path) -> None:
     assert f"HEROS_ZENOH_CONFIG={tmp_path / 'lab' / member.name / 'zenoh.json5'}" in output
 
 
+def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
+    heros("init", tmp_path / "lab", *(["--realm", "lab", "--host", "127.0.0.1"] * 2), "--days", "3650")
+    (member,) = Setup(tmp_path / "lab").members.values()
+    assert (member.realms, member.hosts) == (("lab",), ("127.0.0.1",))
+
+
 def test_init_of_an_authority_only(tmp_path: Path) -> None:
     heros("init", tmp_path / "lab", "--authority-only")
     assert Setup(tmp_path / "lab").members == {}
@@ -282,9 +288,10 @@ def test_errors_of_usage(directory: Path) -> None:
         ["add", "x", "--role", "king"],
         ["add", "x", "--days", "0"],
         ["add"],
-        ["init"],
     ):
-        heros(*arguments, *(["-d", directory] if arguments != ["init"] else []), code=2)
+        heros(*arguments, "-d", directory, code=2)
+    for arguments in ([], ["x", "--authority-only", "--host", "a"], ["x", "--days", "20", "--authority-days", "10"]):
+        heros("init", *arguments, code=2)
 
 
 def test_a_set_up_that_is_not_there_or_broken(directory: Path, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ key expression                         what                 meaning
 ``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
 =====================================  ===================  =====================================================
 
-A HERO costs the first two, a node the other six. The sender of a packet is part of its key, so that Zenoh's access
-control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
-none of them can be a wildcard.
+A HERO costs the first two, a node the other six. Who may use which of them, Zenoh's access control can say
+(``heros.secure``). The sender of a packet is part of its key, but a node id is not tied to a certificate. Names and
+realms have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
 """
 
 from __future__ import annotations
 
-__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "node_of", "sender_of"]
+__all__ = ["alive", "changes", "directory", "discover", "everything", "health", "inbox", "node_of", "sender_of"]
 
 
 def health(realm: str, name: str) -> str:
@@ -44,12 +44,17 @@ def inbox(realm: str, node_id: str, which: int, sender: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/{_INBOXES[which]}/{sender}"
 
 
-def directory(realm: str, node_id: str) -> str:
+def directory(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/directory"
 
 
 def changes(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/changes"
+
+
+def everything(realm: str) -> list[str]:
+    """What includes all of the above, and all of protocol 1.0."""
+    return [f"@object/{realm}/**", f"@heros/{realm}/**"]
 
 
 def node_of(key: str) -> str:

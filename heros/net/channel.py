@@ -24,7 +24,8 @@ from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
 from heros.net.end import End, Surroundings
-from heros.net.packets import BATCH_BYTES, CLIENT, REPLIES, Kind
+from heros.net.outbox import Lent
+from heros.net.packets import BATCH_BYTES, CLIENT, REPLIES, Body, Kind
 from heros.transport import Channel, OnReply, Peer, Receiver, Reply
 from heros.workers import Timer
 
@@ -113,11 +114,16 @@ class NetChannel(End):
         call = _Waiting()
         deadline = None if timeout is None else time.monotonic() + timeout
         ident = next(self._idents)
+        lent = None
         try:
-            self._begin(ident, call, op, member, object_id, chain, header, buffers)
+            if buffers and (body := Body(header, buffers)).nbytes > BATCH_BYTES:
+                lent = Lent(body)
+            self._begin(ident, call, op, member, object_id, chain, header, buffers, lent)
             self._surroundings.replies.wait(call, deadline, self.name)
         finally:
             self._pending.pop(ident, None)
+            if lent is not None:
+                lent.take_back()
         reply = call.reply
         if reply is None:
             raise CallTimeout(f"no reply from {self.name} within {timeout:g} s; it may still carry out the call")
@@ -181,8 +187,9 @@ class NetChannel(End):
         chain: int,
         header: bytes,
         buffers: Sequence[Buffer],
+        lent: Lent | None = None,
     ) -> None:
-        """Send a call. Raises what keeps it from being sent."""
+        """Send a call, whose buffers may be ``lent``. Raises what keeps it from being sent."""
         self._pending[ident] = call
         if self._reason is not None:  # after the call is in the table, which _ended empties once it has set this
             raise PeerLost(str(self._reason))
@@ -193,7 +200,10 @@ class NetChannel(End):
             or not outbox.send_short(_CALL, op, member, ident, object_id, chain, header)
         ):
             frame = wire.FRAME.pack(_CALL, 0, op, member, ident, object_id, chain, len(header), len(buffers))
-            self._send(frame, header, buffers)
+            if lent is not None:
+                outbox.lend(frame, lent)
+            else:
+                self._send(frame, header, buffers)
         call.sent = outbox.sent
         if self._ping is None:
             self._arm_ping()

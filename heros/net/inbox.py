@@ -113,6 +113,7 @@ class Inbox:
         with self._lock:
             if sequence != self._expected or self._held or self._closed:
                 return False
+            self._assembly = None  # of a frame whose sender gave it up
             self._on_frame(fields, header, [])
             self._expected = sequence + 1
             return True
@@ -122,6 +123,7 @@ class Inbox:
         with self._lock:
             if sequence != self._expected or self._held or self._closed:
                 return False
+            self._assembly = None
             try:
                 for fields, header, buffers in split_frames(payload):
                     self._on_frame(fields, header, buffers)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from heros import wire
@@ -30,7 +30,7 @@ from heros.net.bus import in_callback
 from heros.net.packets import ALIGNMENT, BATCH_BYTES, HEAD, PADDING, SHORT, Body, Kind, framed
 from heros.workers import Workers
 
-__all__ = ["Outbox", "Put", "Staged"]
+__all__ = ["Lent", "Outbox", "Put", "Staged"]
 
 YIELD_SECONDS: Final = 10e-6
 """Any sleep gives up the global lock for long enough that a thread which waits for it gets it."""
@@ -62,6 +62,31 @@ class Staged(NamedTuple):
         if body.nbytes <= BATCH_BYTES:
             return cls(body.nbytes, body.joined(), [])
         return cls(body.nbytes, None, [share(piece) for piece in body.pieces()])
+
+
+class Lent:
+    """A body whose buffers are lent until :meth:`take_back`: a worker copies them piece by piece, as it sends."""
+
+    def __init__(self, body: Body) -> None:
+        self.nbytes = body.nbytes
+        self._body = body
+        self._copying = threading.Lock()
+        self._taken_back = False
+
+    def take_back(self) -> None:
+        """The buffers are not read any more. Waits for the copy of one piece at most; what was not sent will not be."""
+        with self._copying:
+            self._taken_back = True
+
+    def pieces(self) -> Iterator[bytes | bytearray]:
+        """What is to be sent, until it is taken back."""
+        pieces = self._body.pieces()
+        while True:
+            with self._copying:
+                piece = None if self._taken_back else next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
 
 class _Queued(NamedTuple):
@@ -214,6 +239,10 @@ class Outbox:
             self._append(_Queued(len(small), small, b"", (), 0))
         else:
             self._append(_Queued(body.nbytes, None, frame, body.pieces, 0))
+
+    def lend(self, frame: bytes, body: Lent) -> None:
+        """Have a worker send a large frame. Never blocks."""
+        self._append(_Queued(body.nbytes, None, frame, body.pieces(), 0))
 
     def let_by(self, every: float = 0.0) -> None:
         """To be called by a thread that may well send more: let the worker at the queue have the global lock, if that

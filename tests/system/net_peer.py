@@ -31,7 +31,7 @@ from heros.transport import Channel, Link, Payload, Peer, Reply, Task
 from heros.wire import Fields, Kind
 from heros.workers import Workers
 
-ECHO, ADD, FAIL, SLEEP, RESULT_OF, CHECKSUM, PUBLISH, LINKS = range(8)
+ECHO, ADD, FAIL, SLEEP, RESULT_OF, CHECKSUM, PUBLISH, LINKS, SUMS = range(9)
 
 PAIR = struct.Struct("<qq")
 
@@ -54,6 +54,7 @@ class Server:
         self.ended: list[Link] = []
         self.acks: list[tuple[int, int]] = []
         self.oneways: list[bytes] = []
+        self.sums: list[int] = []
         self.published: dict[int, tuple[int, int]] = {}
 
     def receive(
@@ -88,9 +89,12 @@ class Server:
         elif member == RESULT_OF:
             answer = (b"", [pattern(int(header))])
         elif member == CHECKSUM:
-            answer = (str(checksum(buffers)).encode(), ())
+            self.sums.append(checksum(buffers))
+            answer = (str(self.sums[-1]).encode(), ())
         elif member == PUBLISH:
             self.publish(link, **json.loads(header))
+        elif member == SUMS:
+            answer = (json.dumps(self.sums).encode(), ())
         elif member == LINKS:
             answer = (json.dumps([len(self.links), len(self.ended)]).encode(), ())
         link.reply(Kind.RESULT, 0, ident, *answer)

@@ -35,6 +35,7 @@ from tests.system.net_peer import (
     PUBLISH,
     RESULT_OF,
     SLEEP,
+    SUMS,
     Client,
     call,
     checksum,
@@ -84,6 +85,22 @@ def test_large_arguments_and_results(lab: Lab, nbytes: int) -> None:
     assert int(bytes(reply.header)) == expected
     channel.close()
     assert np.array_equal(np.asarray(result), pattern(nbytes))
+
+
+def test_an_argument_is_the_callers_again_once_it_gives_up(lab: Lab) -> None:
+    server = lab.process("dev")
+    channel, _ = lab.connect("dev")
+    argument = pattern(64 * limits.MIB).copy()
+    right = checksum([argument])
+    server.stop()
+    with pytest.raises(CallTimeout):
+        call(channel, CHECKSUM, b"", [argument], timeout=0.5)
+    argument[:] = 0
+    server.resume()
+    assert add(channel) == 5
+    argument[:] = pattern(argument.nbytes)
+    assert int(bytes(call(channel, CHECKSUM, b"", [argument]).header)) == right
+    assert set(json.loads(bytes(call(channel, SUMS).header))) == {right}
 
 
 def test_concurrent_callers(lab: Lab) -> None:

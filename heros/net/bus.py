@@ -124,7 +124,7 @@ class Bus:
         zenoh = engine.load()
         config = session_config(realm)
         try:
-            self._session = zenoh.open(config)
+            self._session = engine.open_session(config)
         except zenoh.ZError as error:
             raise HEROSError(
                 f"the network of realm {realm!r} cannot be opened: {error}. Check HEROS_ZENOH_CONFIG, or set "

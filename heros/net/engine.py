@@ -22,9 +22,16 @@ from typing import Any, Final
 
 from heros.exceptions import HEROSError
 
-__all__ = ["immortalize", "load"]
+__all__ = ["immortalize", "load", "open_session"]
 
 _EXTENSION: Final = "zenoh.zenoh"
+
+_VARIABLE: Final = "ZENOH_RUNTIME"
+
+THREADS: Final = "(tx: (worker_threads: 4))"
+"""Zenoh's threads that send. While a connection is closed to which somebody waits to send, it keeps one of them (see
+``Bus.close``); with one thread, which is zenoh's default, nobody else is sent anything meanwhile, so that all others
+take this process for dead too."""
 
 _lock = threading.Lock()
 _owner = os.getpid()
@@ -50,6 +57,19 @@ def load() -> Any:
                     ) from None
             _owner = os.getpid()
         return importlib.import_module("zenoh")
+
+
+def open_session(config: Any) -> Any:
+    """A ``zenoh.Session``. Raises what ``zenoh.open`` does."""
+    zenoh = load()
+    # The library reads the variable when its first session is opened; there is no other way to tell it. What the user
+    # has set stays, and what we have set is not left for the processes that this one starts.
+    if os.environ.setdefault(_VARIABLE, THREADS) != THREADS:
+        return zenoh.open(config)
+    try:
+        return zenoh.open(config)
+    finally:
+        os.environ.pop(_VARIABLE, None)
 
 
 def _new_lock() -> None:

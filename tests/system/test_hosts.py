@@ -39,8 +39,8 @@ def lan() -> Iterator[Lan]:
 class Scene:
     """A desk that follows stations, and what has become of their runs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.realm = f"test-{uuid.uuid4().hex[:12]}"
+    def __init__(self, folder: Path, realm: str = "") -> None:
+        self.realm = realm or f"test-{uuid.uuid4().hex[:12]}"
         self.folder = folder
         self.desk: Child | None = None
         self.orderly: dict[tuple[str, int], bool] = {}
@@ -178,19 +178,26 @@ LEASE = {"transport": {"link": {"tx": {"lease": 3000}}}}
 """Three seconds instead of a minute, so that a test need not cut the link for longer."""
 
 
-def test_a_link_is_cut_for_longer_than_the_lease(lan: Lan, scene: Scene) -> None:
-    """Both sides give each other up, and find each other again."""
-    alpha, beta = lan.host("alpha"), lan.host("beta")
+def test_a_link_is_cut_for_longer_than_the_lease(lan: Lan, scene: Scene, tmp_path: Path) -> None:
+    """Both sides give each other up, and find each other again. A third one notices nothing of it."""
+    alpha, beta, gamma = lan.host("alpha"), lan.host("beta"), lan.host("gamma")
     station = scene.station(alpha.start, "one", 1, listening(**LEASE))
-    scene.sit_down(beta.start, "one", env=connecting(alpha, **LEASE))
-    scene.wait_for_run("one", 1)
-    alpha.unplug()
+    others = Scene(tmp_path, scene.realm)
+    for desk, host in ((scene, beta), (others, gamma)):
+        desk.sit_down(host.start, "one", env=connecting(alpha, **LEASE))
+        desk.wait_for_run("one", 1)
+    beta.unplug()
     scene.wait("one", lambda now: not now["known"] and "PeerLost" in now["callers"][0]["ends"], "it is given up")
-    alpha.plug()
+    beta.plug()
     scene.wait("one", lambda now: now["known"], "it is known again")
     scene.wait_for_run("one", 1)
+    undisturbed = others.status("one")
+    assert all(undisturbed[who]["missed"] == 0 for who in ("direct", "observed"))
+    assert all(caller["ends"].keys() <= {"result", "CallTimeout"} for caller in undisturbed["callers"])
+    others.orderly = scene.orderly
     station.end()
-    scene.check("one")
+    assert scene.check("one")["direct"]["missed"] > 0
+    others.check("one")
 
 
 def test_a_host_vanishes_and_returns_elsewhere(lan: Lan, scene: Scene) -> None:

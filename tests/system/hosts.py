@@ -112,7 +112,13 @@ class Host:
         """Pull the cable at the switch: the link goes down on both sides."""
         self._lan.switch.run("ip", "link", "set", self.port, "down")
 
+    def isolate(self) -> None:
+        """Cut the link further away, where neither side sees it: what it sends goes nowhere."""
+        self._lan.switch.run("ip", "link", "set", self.port, "nomaster")
+
     def plug(self) -> None:
+        """Undo either."""
+        self._lan.switch.run("ip", "link", "set", self.port, "master", "br0")
         self._lan.switch.run("ip", "link", "set", self.port, "up")
 
 
@@ -151,7 +157,6 @@ class Lan:
             self._poor_cable(host, loss, delay)
         else:
             self._veth(host)
-        self.switch.run("ip", "link", "set", host.port, "master", "br0")
         host.run("ip", "address", "add", f"{host.address}/24", "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
         host.plug()

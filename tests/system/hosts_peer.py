@@ -2,7 +2,7 @@
 
 ``hosts_peer.py station REALM NAME RUN FOLDER`` offers an instrument NAME that publishes, 200 times a second, the number
 of its run and of the sample, and a datasource NAME-source. What it has published so far stands in FOLDER, also when it
-was killed. It ends in an orderly manner with its standard input.
+was killed. Told to be ``quiet``, it publishes no more. It ends in an orderly manner with its standard input.
 
 ``hosts_peer.py desk REALM NAME ...`` calls and follows these from many threads at once, without a line that knows of
 interruptions. Asked with ``status``, it says what each of them has seen; ``stop`` ends the callers first.
@@ -103,7 +103,11 @@ def station(realm: str, name: str, run: str, folder: str) -> None:
     ticker = threading.Thread(target=tick)
     ticker.start()
     print("READY", flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        if line == "quiet\n":
+            over.set()
+            ticker.join()
+            print("QUIET", flush=True)
     over.set()
     ticker.join()
     instrument._destroy_hero()

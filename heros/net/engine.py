@@ -28,10 +28,11 @@ _EXTENSION: Final = "zenoh.zenoh"
 
 _VARIABLE: Final = "ZENOH_RUNTIME"
 
-THREADS: Final = "(tx: (worker_threads: 4))"
-"""Zenoh's threads that send. While a connection is closed to which somebody waits to send, it keeps one of them (see
-``Bus.close``); with one thread, which is zenoh's default, nobody else is sent anything meanwhile, so that all others
-take this process for dead too."""
+THREADS: Final = "(rx: (worker_threads: 4), tx: (worker_threads: 4))"
+"""Zenoh's threads that receive, and that send: by default two, and one. A connection that is closed may keep one of
+each: a receiving one for the ten seconds for which the system tries to send what is left (SO_LINGER), a sending one for
+as long as somebody waits to send to it (see ``Bus.close``). When none is left, nobody else is heard or told anything,
+and all others take this process for dead too."""
 
 _lock = threading.Lock()
 _owner = os.getpid()

@@ -14,6 +14,7 @@ with the first oneway call in ``CHECK_SECONDS``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,8 @@ from heros.transport import OnReply, Reply
 from heros.wire import Fault, Kind, NodeMember
 
 __all__ = ["Binding", "lower_here"]
+
+log = logging.getLogger("heros.binding")
 
 CHECK_SECONDS: Final = 0.1
 
@@ -75,10 +78,24 @@ class Binding:
             if self.bound is stale:
                 self.node = current()  # another one than before, in a forked child
                 self.bound = self.node.bind(self.realm, self.name, discovery=discovery, timeout=timeout)
+                self._tell(stale, self.bound)
             bound = self.bound
         for subscription in tuple(self.subscriptions):
             subscription.follow(bound)
         return bound
+
+    def _tell(self, stale: Bound, bound: Bound) -> None:
+        lost_at = stale.inbox.closed_at
+        log.info(
+            "%s/%s: calls go on%s with %s in process %d on %s, by %s",
+            self.realm,
+            self.name,
+            "" if lost_at is None else f" {time.monotonic() - lost_at:.2f} s after it was lost,",
+            "the same HERO" if bound.instance == stale.instance else "its successor",
+            bound.channel.peer.pid,
+            bound.channel.peer.host,
+            bound.transport,
+        )
 
     def current(self) -> Bound:
         """The instance that the next call goes to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +36,8 @@ class Inbox:
     def __init__(self, on_closed: Callable[[], object] | None = None) -> None:
         self._subscriptions: dict[int, EventSink] = {}
         self._on_closed = on_closed
+        self.closed_at: float | None = None
+        """When the channel was closed, by ``time.monotonic``."""
 
     def add(self, ident: int, subscription: EventSink) -> None:
         self._subscriptions[ident] = subscription
@@ -53,6 +56,7 @@ class Inbox:
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
         """The publisher's node is gone."""
+        self.closed_at = time.monotonic()
         on_closed, self._on_closed = self._on_closed, None
         if on_closed is not None:
             on_closed()  # first: a subscription that comes back must not find this channel again

@@ -30,6 +30,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -108,7 +109,10 @@ class Subscription:
         self._closed = False
         self._retry: Timer | None = None
         self._delay = RETRY_SECONDS[0]
+        self._lost_at: float | None = None
+        self._missed_then = 0
         if former is not None:
+            self._lost_at, self._missed_then = former._lost_at, former._missed_then
             self._instance, self._start, self._floor = former._instance, former._start, former._floor
             self._latest, self._received, self._missed_before = former._latest, former._received, former._missed_before
 
@@ -166,8 +170,16 @@ class Subscription:
                 self._delay = RETRY_SECONDS[0]
             elif not closed:
                 self._schedule(self._delay)
+            lost_at = self._lost_at
+            if self._attached:
+                self._lost_at = None
         if closed:
             self._unsubscribe(bound, ident)
+        elif lost_at is not None and not lost:
+            seconds, missed = time.monotonic() - lost_at, self.missed - self._missed_then
+            log.info(
+                "%s: the subscription is back after %.2f s; %d samples were missed", self.endpoint, seconds, missed
+            )
 
     def _begin(self, bound: Bound) -> int:
         """Begin an attempt. What is received from now on belongs to it; returns its id, 0 if there is to be none."""
@@ -220,6 +232,7 @@ class Subscription:
                 return
             self._closed = True
             bound, ident = self._bound, self._ident
+            self._note_loss()
             self._detach()
             self._cancel()
         if bound is not None:
@@ -230,10 +243,16 @@ class Subscription:
         with self._lock:
             if self._closed or ident != self._ident:
                 return
+            self._note_loss()
             self._detach()
             if not self._opening:
                 self._schedule(self._delay)
         log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
+
+    def _note_loss(self) -> None:
+        """For the message when it is back. With the lock held."""
+        if self._lost_at is None:
+            self._lost_at, self._missed_then = time.monotonic(), self.missed
 
     def _schedule(self, delay: float) -> None:
         """Have the one next attempt made ``delay`` seconds from now. With the lock held."""
@@ -263,9 +282,6 @@ class Subscription:
             with self._lock:
                 if not (self._closed or self._opening or self._ident):
                     self._schedule(self._delay)
-        else:
-            if self._attached:
-                log.info("%s: subscribed (%d samples missed so far)", self.endpoint, self.missed)
 
     # -- samples ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
@@ -43,10 +44,13 @@ __all__ = [
 
 log = logging.getLogger("heros.net")
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound="Declared")
 
 CLOSE_SECONDS: Final = 1.0
 """How long zenoh may take to close a session: a program must be able to end in less than two seconds."""
+
+SENDING_SECONDS: Final = 0.01
+"""How often a session that is to be closed looks whether anybody is still sending."""
 
 _DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 
@@ -77,11 +81,16 @@ def in_callback() -> bool:
 
 
 class Sender:
-    """Sends to one key expression, in order and without loss while the peer is connected; blocks when it is slow."""
+    """Sends to one key expression, in order and without loss while the peer is connected; blocks when it is slow.
 
-    def __init__(self, publisher: Any, error: type[Exception]) -> None:
+    Args:
+        sending: where the threads are noted that are sending.
+    """
+
+    def __init__(self, publisher: Any, error: type[Exception], sending: set[int]) -> None:
         self._publisher = publisher
         self._error = error
+        self._sending = sending
 
     def put(self, payload: Any, attachment: bytes | None = None) -> None:
         """Send ``payload``: bytes, or what :meth:`Bus.share` has made of them.
@@ -89,6 +98,8 @@ class Sender:
         Raises:
             RemoteTransportError: the session is closed.
         """
+        thread = threading.get_ident()
+        self._sending.add(thread)
         try:
             if attachment is None:
                 self._publisher.put(payload)
@@ -96,12 +107,16 @@ class Sender:
                 self._publisher.put(payload, attachment=attachment)
         except self._error as error:
             raise RemoteTransportError(f"the network session does not send: {error}") from None
+        finally:
+            self._sending.discard(thread)
 
     def undeclare(self) -> None:
         try:
             self._publisher.undeclare()
         except self._error:
             pass  # the session is closed, and took it along
+        except RuntimeError as error:  # another thread sends with it at this moment, to a peer that does not read
+            log.debug("a sender is undeclared when it is no longer used: %s", error)
 
 
 Message: TypeAlias = Any
@@ -164,7 +179,9 @@ class Bus:
     def __init__(self) -> None:
         self._session: zenoh.Session | None = None
         self._zenoh: Any = None
-        self._kept: list[object] = []
+        self._kept: list[Declared] = []
+        self._sending: set[int] = set()
+        """Threads that send at this moment, and may be waiting for a peer that does not read."""
 
     def open(self, realm: str) -> None:
         """Open the session.
@@ -175,7 +192,7 @@ class Bus:
         zenoh = engine.load()
         config = session_config(realm)
         try:
-            self._session = zenoh.open(config)
+            self._session = engine.open_session(config)
         except zenoh.ZError as error:
             raise HEROSError(
                 f"the network of realm {realm!r} cannot be opened: {error}. Check HEROS_ZENOH_CONFIG, or set "
@@ -212,7 +229,7 @@ class Bus:
             priority=z.Priority.DATA_HIGH if urgent else z.Priority.DATA,
             express=True,
         )
-        return self._keep(Sender(declared, z.ZError))
+        return self._keep(Sender(declared, z.ZError, self._sending))
 
     def subscribe(self, key: str, on_sample: OnSample) -> Declared:
         def callback(sample: zenoh.Sample) -> None:
@@ -298,10 +315,14 @@ class Bus:
         return self._zenoh.ZBytes(payload)
 
     def put(self, key: str, payload: bytes) -> None:
+        thread = threading.get_ident()
+        self._sending.add(thread)
         try:
             self.session.put(key, payload, congestion_control=self._zenoh.CongestionControl.BLOCK)
         except self._zenoh.ZError as error:
             raise RemoteTransportError(f"the network session does not send: {error}") from None
+        finally:
+            self._sending.discard(thread)
 
     def ask(
         self,
@@ -335,16 +356,37 @@ class Bus:
     # -- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the session; when a peer keeps zenoh from doing so, it is left to the end of the process."""
+        """Close the session.
+
+        It is not closed under a thread that sends. Zenoh would hold the lock of a queue for which the thread waits,
+        with the one thread that sends for every session of this process, until the thread has given up
+        (``wait_before_close``): no other session would get a word out. Until then, the session merely says that nothing
+        is left of what it has declared.
+        """
         session, self._session = self._session, None
         if session is None:
             return
-        closer = threading.Thread(target=_close, args=(session,), name="heros-net-close", daemon=True)
+        closer = threading.Thread(target=self._close, args=(session,), name="heros-net-close", daemon=True)
         closer.start()
         closer.join(CLOSE_SECONDS)
         if closer.is_alive():
-            log.info("zenoh takes more than %g s to close its session; not waiting for it", CLOSE_SECONDS)
+            log.info("A peer does not read: the network session is closed when it does, or when it is given up")
             self._immortalize(session)
+
+    def _close(self, session: Any) -> None:
+        try:
+            mailboxes = [declared for declared in tuple(self._kept) if isinstance(declared, Mailbox)]
+            for mailbox in mailboxes:
+                mailbox.undeclare()  # whoever waits there goes on, and ends
+            if self._sending:
+                for declared in tuple(self._kept):
+                    if declared not in mailboxes:
+                        declared.undeclare()
+            while self._sending:
+                time.sleep(SENDING_SECONDS)
+            session.close()
+        except Exception as error:
+            log.debug("closing the network session: %s", error)
 
     def abandon(self) -> None:
         """In a forked child: forget the session of the parent without calling into zenoh.
@@ -359,13 +401,6 @@ class Bus:
     def _immortalize(self, session: zenoh.Session) -> None:
         for kept in (session, *self._kept):
             engine.immortalize(kept)
-
-
-def _close(session: Any) -> None:
-    try:
-        session.close()
-    except Exception as error:
-        log.debug("closing the network session: %s", error)
 
 
 def _guarded(callback: Callable[..., object], *arguments: object) -> None:

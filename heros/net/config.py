@@ -22,14 +22,22 @@ __all__ = ["generate_multicast_address", "session_config", "update"]
 DEFAULT_REALM: Final = "heros"
 MULTICAST_PORT: Final = 7446
 
+LEASE: Final = "transport/link/tx/lease"
+PATIENCE: Final = "transport/link/tx/queue/congestion_control/block/wait_before_close"
+"""How long a sender waits for a queue that is full, until the connection is closed. In microseconds.
+
+It is the lease unless the user chooses: a process that holds the GIL in a long computation is not dead either. Longer
+would be wrong. When the lease is over, zenoh's closing of the connection waits for the sender, and so does a peer that
+wants to connect again."""
+
 DEFAULTS: Final[Mapping[str, Any]] = {
     # Shared memory is ours to do; Zenoh's would leave files in /dev/shm behind a killed process.
     "transport/shared_memory/enabled": False,
     # A stopped process (a debugger, a suspended laptop) is not a dead one. A killed one is noticed at once, by its
     # TCP connection; only a machine that vanishes without a word is waited for this long. In milliseconds.
-    "transport/link/tx/lease": 60_000,
-    # Likewise when its queue is full, e.g. because it holds the GIL in a long computation. In microseconds.
-    "transport/link/tx/queue/congestion_control/block/wait_before_close": 60_000_000,
+    LEASE: 60_000,
+    # A word every five seconds, so that a machine that came back without its old connections is noticed as soon.
+    "transport/link/tx/keep_alive": 12,
 }
 
 TLS: Final = "transport/link/tls"
@@ -82,6 +90,8 @@ def session_config(realm: str) -> Any:
             config.insert_json5(key, json.dumps(value))
         except (zenoh.ZError, TypeError, ValueError) as error:
             raise HEROSError(f"update_config: {key!r} = {value!r} is not a valid Zenoh setting. {error}") from None
+    if config.get_json(PATIENCE) == plain.get_json(PATIENCE):
+        config.insert_json5(PATIENCE, json.dumps(1000 * json.loads(config.get_json(LEASE))))
     _check_certificates(config)
     return config
 

@@ -54,7 +54,7 @@ REFETCH_SECONDS: Final = 1.0
 
 
 class Directory:
-    """The HEROs of this node, with a number that grows with every change. Thread-safe."""
+    """The HEROs of this node that can be asked for, with a number that grows with every change. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,11 +63,9 @@ class Directory:
         self.zid = ""
         """The id of the session, once there is one."""
 
-    def add(self, entry: Entry) -> int | None:
-        """The number of this change; None when the entry was there already."""
+    def add(self, entry: Entry) -> int:
+        """The number of this change."""
         with self._lock:
-            if entry.instance in self._entries:
-                return None
             self._entries[entry.instance] = entry
             self._version += 1
             return self._version
@@ -79,10 +77,6 @@ class Directory:
                 return None
             self._version += 1
             return self._version
-
-    def entries(self) -> list[Entry]:
-        with self._lock:
-            return list(self._entries.values())
 
     def tagged(self, entry: Entry) -> Entry:
         """``entry`` with the tag by which existing programs tell sessions apart."""
@@ -213,6 +207,7 @@ class Discovery:
         self._bus = bus
         self._workers = workers
         self._strand = Strand()
+        self._announced: dict[str, Entry] = {}
         self._declared: dict[str, list[Declared]] = {}
         self._opened = False
         self._watchers: list[_Watcher] = []
@@ -240,43 +235,44 @@ class Discovery:
         self._later(self._open)
 
     def announce(self, entry: Entry) -> None:
-        version = self.directory.add(entry)
-        if version is not None:
-            self._later(partial(self._announce, version, entry))
+        self._later(partial(self._announce, entry))
 
     def withdraw(self, entry: Entry) -> None:
-        version = self.directory.remove(entry)
-        if version is not None:
-            self._later(partial(self._withdraw, version, entry))
+        self._later(partial(self._withdraw, entry))
 
     def _open(self) -> None:
         self._opened = True
         self.directory.zid = self._bus.zid
-        for entry in self.directory.entries():
-            self._declare(entry)
+        for entry in self._announced.values():
+            self._offer(entry)
         if self._watchers:
             self._follow()
 
-    def _declare(self, entry: Entry) -> None:
-        if entry.instance not in self._declared:
-            answer = self.directory.tagged(entry).to_json()
-            queryable = self._bus.answer(
-                keys.discover(self._realm, entry.name), lambda query: [answer] if query == OUR_QUERY else []
-            )
-            token = self._bus.token(keys.health(self._realm, entry.name))  # last: whoever sees it may ask
-            self._declared[entry.instance] = [queryable, token]
+    def _offer(self, entry: Entry) -> None:
+        """Let others find a HERO. Whoever hears of it, by its token or from the directory, may ask for it at once."""
+        answer = self.directory.tagged(entry).to_json()
+        queryable = self._bus.answer(
+            keys.discover(self._realm, entry.name), lambda query: [answer] if query == OUR_QUERY else []
+        )
+        token = self._bus.token(keys.health(self._realm, entry.name))
+        self._declared[entry.instance] = [queryable, token]
+        change = change_to_json(self.directory.add(entry), self.directory.tagged(entry), None)
+        self._bus.put(keys.changes(self._realm, self._own), change)
 
-    def _announce(self, version: int, entry: Entry) -> None:
-        if self._opened:
-            self._declare(entry)
-            change = change_to_json(version, self.directory.tagged(entry), None)
-            self._bus.put(keys.changes(self._realm, self._own), change)
-        self._tell("added", [entry])
+    def _announce(self, entry: Entry) -> None:
+        if entry.instance not in self._announced:
+            self._announced[entry.instance] = entry
+            if self._opened:
+                self._offer(entry)
+            self._tell("added", [entry])
 
-    def _withdraw(self, version: int, entry: Entry) -> None:
+    def _withdraw(self, entry: Entry) -> None:
+        if self._announced.pop(entry.instance, None) is None:
+            return
+        version = self.directory.remove(entry)
         for declared in reversed(self._declared.pop(entry.instance, [])):
             self._bus.undeclare(declared)
-        if self._opened:
+        if version is not None:
             self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, None, entry))
         self._tell("removed", [entry])
 
@@ -300,7 +296,9 @@ class Discovery:
 
     def _begin(self, watcher: _Watcher) -> None:
         self._watchers.append(watcher)
-        known = self.directory.entries() + [entry for node in self._nodes.values() for entry in node.entries.values()]
+        known = list(self._announced.values()) + [
+            entry for node in self._nodes.values() for entry in node.entries.values()
+        ]
         for entry in known:
             self._call(watcher.added, entry)
         if self._opened:

@@ -22,9 +22,17 @@ from typing import Any, Final
 
 from heros.exceptions import HEROSError
 
-__all__ = ["immortalize", "load"]
+__all__ = ["immortalize", "load", "open_session"]
 
 _EXTENSION: Final = "zenoh.zenoh"
+
+_VARIABLE: Final = "ZENOH_RUNTIME"
+
+THREADS: Final = "(rx: (worker_threads: 4), tx: (worker_threads: 4))"
+"""Zenoh's threads that receive, and that send: by default two, and one. A connection that is closed may keep one of
+each: a receiving one for the ten seconds for which the system tries to send what is left (SO_LINGER), a sending one for
+as long as somebody waits to send to it (see ``Bus.close``). When none is left, nobody else is heard or told anything,
+and all others take this process for dead too."""
 
 _lock = threading.Lock()
 _owner = os.getpid()
@@ -53,6 +61,19 @@ def load() -> Any:
         if "RUST_LOG" in os.environ:  # why a connection is refused, zenoh says there only
             module.try_init_log_from_env()
         return module
+
+
+def open_session(config: Any) -> Any:
+    """A ``zenoh.Session``. Raises what ``zenoh.open`` does."""
+    zenoh = load()
+    # The library reads the variable when its first session is opened; there is no other way to tell it. What the user
+    # has set stays, and what we have set is not left for the processes that this one starts.
+    if os.environ.setdefault(_VARIABLE, THREADS) != THREADS:
+        return zenoh.open(config)
+    try:
+        return zenoh.open(config)
+    finally:
+        os.environ.pop(_VARIABLE, None)
 
 
 def _new_lock() -> None:

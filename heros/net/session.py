@@ -58,6 +58,9 @@ MAX_COMPLAINTS: Final = 1000
 
 YIELD_SECONDS: Final = 0.001
 
+MAX_LOST: Final = 1000
+"""Nodes whose return is logged; most of those that are lost were ended, and do not return."""
+
 _FRAMES: Final = int(Kind.FRAMES)
 _END_OF: Final = {SERVER: SERVER, CLIENT: CLIENT, REPLIES: CLIENT}
 """Which end has an inbox."""
@@ -102,6 +105,7 @@ class Network:
         self._greetings = Strand()
         self._strays: set[tuple[str, int, int]] = set()
         self._complained: set[str] = set()
+        self._lost: dict[str, tuple[str, float]] = {}
         self._opened = threading.Event()
         self._error: HEROSError | None = None
         self._closed = False
@@ -350,10 +354,17 @@ class Network:
             self._alive_changed.notify_all()
         if present:
             self._discovery.node_came(node_id)
+            if node_id in self._lost:
+                name, lost_at = self._lost.pop(node_id)
+                seconds = time.monotonic() - lost_at
+                log.info("%s is back in the network of realm %s after %.2f s", name, self.realm, seconds)
             return
         self._discovery.node_went(node_id)
         for end in self._ends_of(node_id):
             log.info("%s is gone from the network of realm %s", end.name, self.realm)
+            self._lost[node_id] = end.name, time.monotonic()
+            if len(self._lost) > MAX_LOST:
+                del self._lost[next(iter(self._lost))]
             end.end(PeerLost(f"{end.name} is gone"))
 
     # -- the server's side, on workers ------------------------------------------------------------------------

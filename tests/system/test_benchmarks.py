@@ -47,3 +47,9 @@ def test_scale(tmp_path):
     for series in data["series"]:
         assert [number for number, _ in series["points"]] in ([1, 10], [1, 100])
     assert all(value > 0 for series in data["series"] if series["unit"] == "s" for _, value in series["points"])
+
+
+def test_reconnect():
+    done = run("benchmarks.reconnect", "--quick", "--only", "kill -9, shm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "restarted after kill -9" in done.stdout

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,7 @@ def test_a_stopped_subscriber_does_not_delay_the_publisher_or_others(lab: Lab) -
     reader.stop()
     results = [link.publish(Kind.SAMPLE, 1, n, n, Payload(b"x", [pattern(limits.MIB)])) for n in range(1, 201)]
     assert True in results
-    assert False in results
-    assert results == sorted(results, reverse=True)
+    assert False in results  # and perhaps True once more: its socket takes some for a while
     assert add(channel, timeout=10) == 5
     assert not link.closed
     reader.resume()
@@ -178,6 +178,18 @@ def test_a_stopped_subscriber_does_not_delay_the_publisher_or_others(lab: Lab) -
     assert link.publish(Kind.SAMPLE, 1, 201, 201, Payload(b"x", [pattern(limits.MIB)]))
     assert reader.ask("find", "dev", 5)
     assert other.popen.poll() is None
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not tell the names of threads")
+def test_zenoh_has_threads_to_spare(lab: Lab) -> None:
+    """A connection that is closed may keep one that sends, and one that receives, for seconds."""
+    lab.process("dev")
+    channel, _ = lab.connect("dev")
+    assert add(channel) == 5
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    assert sum(name.startswith("tx-") for name in names) >= 4
+    assert sum(name.startswith("rx-") for name in names) >= 4
+    assert "ZENOH_RUNTIME" not in os.environ
 
 
 def test_server_killed_in_a_call(lab: Lab) -> None:

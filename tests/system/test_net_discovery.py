@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 
+from heros import limits
 from heros.demo.loopback import free_port, zenoh_config
 from heros.entry import Entry
 from heros.exceptions import HEROSError
 from heros.net import keys
+from heros.net.bus import Declared, OnQuery
 from heros.net.session import Network
+from heros.transport import Payload
+from heros.wire import Kind
 from heros.workers import Workers
-from tests.harness import wait_until
+from tests.harness import DEADLINE, wait_until
 from tests.system.net_lab import Lab
-from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call
+from tests.system.net_peer import ADD, PAIR, Node, Process, Server, call, pattern
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -168,6 +172,54 @@ def test_what_was_announced_before_the_session_is_open_is_found(monkeypatch: pyt
         node.close()
     finally:
         laboratory.close()
+
+
+def test_whoever_hears_of_a_hero_can_ask_for_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus, directory = lab.node.net._bus, lab.node.net._discovery.directory
+    answer, told = bus.answer, []
+
+    def declare(key: str, on_query: OnQuery) -> Declared:
+        told.append(json.loads(directory.to_json()))  # what another node may read just before
+        return answer(key, on_query)
+
+    monkeypatch.setattr(bus, "answer", declare)
+    entry = lab.node.entry("dev")
+    lab.node.net.announce(entry)
+    lab.node.net.announce(entry)
+    wait_until(lambda: json.loads(directory.to_json())["version"] == 1)
+    assert told == [{"version": 0, "entries": []}]
+    lab.node.net.withdraw(entry)
+    lab.node.net.withdraw(entry)
+    wait_until(lambda: json.loads(directory.to_json()) == {"version": 2, "entries": []})
+
+
+def test_a_session_is_not_closed_under_a_thread_that_sends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zenoh could then send nothing in any session of the process, for as long as the peer does not read."""
+    other, reader = lab.process("other"), lab.process()
+    network = lab.node.net
+    network.announce(lab.node.entry("camera"))
+    wait_until(lambda: other.ask("find", "camera", 5))
+    reader.ask("connect", "camera")
+    (link,) = network._ends.values()
+    reader.stop()
+    payload = Payload(b"x", [pattern(limits.MIB)])
+    wait_until(lambda: not link.publish(Kind.SAMPLE, 1, 1, 1, payload))  # all queues are full
+    bus, closed = network._bus, threading.Event()
+    session = bus.session
+
+    class Session:
+        def close(self) -> None:
+            assert not bus._sending
+            session.close()
+            closed.set()
+
+    monkeypatch.setattr(bus, "_session", Session())
+    network.close()
+    wait_until(lambda: other.ask("find", "camera", 1) == [])
+    assert bus._sending
+    assert not closed.is_set()
+    reader.kill()
+    assert closed.wait(DEADLINE)
 
 
 def test_an_endpoint_that_is_taken_is_told(lab: Lab) -> None:

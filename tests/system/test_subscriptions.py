@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import re
 import threading
 import time
 
@@ -181,7 +183,8 @@ sys.stdin.readline()
 """
 
 
-def test_a_call_that_reaches_a_restarted_hero_takes_the_subscriptions_along(monkeypatch):
+def test_a_call_that_reaches_a_restarted_hero_takes_the_subscriptions_along(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "heros.binding")
     monkeypatch.setattr("heros.subscription.RETRY_SECONDS", (1000.0, 1000.0))
     got: list[int] = []
     surely: list[int] = []
@@ -197,9 +200,11 @@ def test_a_call_that_reaches_a_restarted_hero_takes_the_subscriptions_along(monk
         source.fire()
         wait_until(lambda: got == surely == [0, 1, 2, 3, 4], what=lambda: f"{got} {surely}")
         assert (source.tick.missed, source.surely.missed) == (0, 0)
+        assert re.search(rf"s after it was lost, with its successor in process {child.pid} on .* by shm", caplog.text)
 
 
-def test_what_a_restarted_hero_published_before_it_was_found_is_missed():
+def test_what_a_restarted_hero_published_before_it_was_found_is_missed(caplog):
+    caplog.set_level(logging.INFO, "heros.event")
     with Child(RESTARTED) as child:
         child.ready()
         source = RemoteHERO("source")
@@ -211,6 +216,7 @@ def test_what_a_restarted_hero_published_before_it_was_found_is_missed():
         child.ready()
         wait_until(lambda: source.tick.missed == 5, what=lambda: str(source.tick.missed))
         wait_until(lambda: observer.missed == {"source": 5}, what=lambda: str(observer.missed))
+        wait_until(lambda: len(re.findall(r"is back after .* s; 5 samples were missed", caplog.text)) == 2)
 
 
 def test_a_kept_value_comes_once_when_the_way_was_lost(monkeypatch):

@@ -61,6 +61,19 @@ class TestSessionConfig:
         monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{transport: {link: {tx: {lease: 1234}}}}")  # JSON5: keys unquoted
         assert json.loads(config.session_config("heros").get_json(LEASE)) == 1234
 
+    def test_a_sender_waits_as_long_as_the_lease(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def patience() -> int:
+            value: int = json.loads(config.session_config("heros").get_json(config.PATIENCE))
+            return value
+
+        assert patience() == 60_000_000
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{transport: {link: {tx: {lease: 1234}}}}")
+        assert patience() == 1_234_000
+        config.update({LEASE: 99})
+        assert patience() == 99_000
+        config.update({config.PATIENCE: 17})
+        assert patience() == 17
+
     def test_the_program_comes_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HEROS_ZENOH_CONFIG", "{transport: {link: {tx: {lease: 1234}}}}")
         config.update({LEASE: 99, "connect/endpoints": ["tcp/127.0.0.1:1"]})

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import engine
@@ -25,7 +25,18 @@ from heros.net.config import session_config
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
+__all__ = [
+    "Answer",
+    "Bus",
+    "Declared",
+    "OnAnswer",
+    "OnPresence",
+    "OnQuery",
+    "OnReply",
+    "OnSample",
+    "Sender",
+    "in_callback",
+]
 
 log = logging.getLogger("heros.net")
 
@@ -44,6 +55,21 @@ OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
 """Payload of the query; returns the replies."""
 OnReply: TypeAlias = Callable[[str, bytes], None]
 """Key and payload of one reply."""
+
+
+class Answer(NamedTuple):
+    """One reply to a query, whatever its encoding."""
+
+    key: str
+    """Empty for an error."""
+    payload: bytes
+    is_error: bool
+    is_cbor: bool
+    zid: str
+    """The id of the session that answered; empty when zenoh does not tell."""
+
+
+OnAnswer: TypeAlias = Callable[[Answer], None]
 
 
 class Declared(Protocol):
@@ -242,22 +268,67 @@ class Bus:
         timeout: float,
         on_reply: OnReply,
         on_done: Callable[[], None],
+        on_cbor: OnAnswer | None = None,
     ) -> None:
-        """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``."""
-        z = self._zenoh
+        """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``.
+
+        Args:
+            on_reply: gets the replies of our own protocol, which are JSON.
+            on_cbor: gets those of protocol 1.0.
+        """
+        json = self._zenoh.Encoding.APPLICATION_JSON
 
         def callback(reply: zenoh.Reply) -> None:
             sample = reply.ok
-            if sample is not None and sample.encoding == z.Encoding.APPLICATION_JSON:
-                _guarded(on_reply, str(sample.key_expr), sample.payload.to_bytes())
+            if sample is not None and sample.encoding == json:
+                on_reply(str(sample.key_expr), sample.payload.to_bytes())
+            elif on_cbor is not None:
+                answer = self._answer_of(reply)
+                if answer.is_cbor and not answer.is_error:
+                    on_cbor(answer)
 
+        self._get(key, callback, on_done, payload, timeout, self._zenoh.QueryTarget.ALL)
+
+    def query(
+        self, key: str, payload: bytes | None, timeout: float, on_answer: OnAnswer, on_done: Callable[[], None]
+    ) -> None:
+        """Query whoever offers ``key``, as programs of protocol 1.0 do. ``on_done`` is called once, after the last
+        answer: also when there was none, because nobody offers it or whoever did is gone."""
+
+        def callback(reply: zenoh.Reply) -> None:
+            on_answer(self._answer_of(reply))
+
+        self._get(key, callback, on_done, payload, timeout, self._zenoh.QueryTarget.BEST_MATCHING)
+
+    def _answer_of(self, reply: zenoh.Reply) -> Answer:
+        content = reply.ok or reply.err
+        assert content is not None
+        replier = reply.replier_id
+        return Answer(
+            key="" if reply.ok is None else str(reply.ok.key_expr),
+            payload=content.payload.to_bytes(),
+            is_error=reply.ok is None,
+            is_cbor=content.encoding == self._zenoh.Encoding.APPLICATION_CBOR,
+            zid="" if replier is None else str(replier.zid),
+        )
+
+    def _get(
+        self,
+        key: str,
+        callback: Callable[[zenoh.Reply], None],
+        on_done: Callable[[], None],
+        payload: bytes | None,
+        timeout: float,
+        target: zenoh.QueryTarget,
+    ) -> None:
+        z = self._zenoh
         try:
             self.session.get(
                 key,
-                self._direct(callback, on_done),
+                self._direct(lambda reply: _guarded(callback, reply), lambda: _guarded(on_done)),
                 payload=payload,
                 timeout=timeout,
-                target=z.QueryTarget.ALL,
+                target=target,
                 consolidation=z.ConsolidationMode.NONE,
                 congestion_control=z.CongestionControl.BLOCK,
             )

@@ -14,6 +14,9 @@ What is sent
     - ``changes`` carries ``{"version": n, "added": true or false, "entry": entry}``: change number n added that HERO to
       the directory, or removed it.
 
+HEROs of protocol 1.0 answer a query whatever its payload, in CBOR; so they are found by the same query. Watching them
+is ``legacy.following``'s.
+
 Everything that changes the tables of a watcher, and every call of a watcher, runs on one strand, in order.
 """
 
@@ -32,7 +35,8 @@ from heros import limits
 from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, RemoteTransportError
 from heros.net import keys
-from heros.net.bus import Bus, Declared
+from heros.net.bus import Answer, Bus, Declared
+from heros.net.legacy.following import Following, read_answers
 from heros.transport import Task
 from heros.workers import Strand, Workers
 
@@ -159,6 +163,7 @@ class Finder:
 
     def _ask(self, name: str, timeout: float) -> list[Entry]:
         found: dict[tuple[str, str], Entry] = {}
+        others: list[Answer] = []
         done = threading.Event()
 
         def on_reply(key: str, data: bytes) -> None:
@@ -170,9 +175,12 @@ class Finder:
             if key == keys.discover(self._realm, entry.name):
                 found[entry.node_id, entry.instance] = entry
 
-        self._bus.ask(keys.discover(self._realm, name), OUR_QUERY, timeout, on_reply, done.set)
+        self._bus.ask(keys.discover(self._realm, name), OUR_QUERY, timeout, on_reply, done.set, others.append)
         done.wait(timeout + LOOK_SECONDS)
-        return list(found.values())
+        entries = list(found.values())
+        if others:
+            entries.extend(read_answers(others, self._realm).values())
+        return entries
 
 
 def checked_entry(entry: Entry, realm: str, node_id: str | None) -> Entry:
@@ -217,6 +225,7 @@ class Discovery:
         self._opened = False
         self._watchers: list[_Watcher] = []
         self._nodes: dict[str, _Node] = {}
+        self._others = Following(realm, bus, OUR_QUERY, self._after, self._our_names, self._tell)
         self._alive: set[str] = set()
         self._following = False
         self._closed = False
@@ -224,6 +233,12 @@ class Discovery:
     def _later(self, task: Task) -> None:
         """Run ``task`` after everything before it, on a worker."""
         self._strand.post(partial(self._tolerant, task), self._workers)
+
+    def _after(self, delay: float, task: Task) -> None:
+        if delay:
+            self._workers.call_later(delay, partial(self._later, task))
+        else:
+            self._later(task)
 
     def _tolerant(self, task: Task) -> None:
         if self._closed:
@@ -278,7 +293,7 @@ class Discovery:
             self._bus.undeclare(declared)
         if self._opened:
             self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, None, entry))
-        self._tell("removed", [entry])
+        self._tell_gone([entry])
 
     # -- watching ---------------------------------------------------------------------------------------------
 
@@ -300,11 +315,17 @@ class Discovery:
 
     def _begin(self, watcher: _Watcher) -> None:
         self._watchers.append(watcher)
-        known = self.directory.entries() + [entry for node in self._nodes.values() for entry in node.entries.values()]
-        for entry in known:
+        for entry in [*self._our_entries(), *self._others.entries()]:
             self._call(watcher.added, entry)
         if self._opened:
             self._follow()
+
+    def _our_entries(self) -> list[Entry]:
+        """Of all nodes, as far as they are known."""
+        return self.directory.entries() + [entry for node in self._nodes.values() for entry in node.entries.values()]
+
+    def _our_names(self) -> set[str]:
+        return {entry.name for entry in self._our_entries()}
 
     def _stop(self, watcher: _Watcher) -> None:
         if watcher in self._watchers:
@@ -315,6 +336,7 @@ class Discovery:
         if not self._following:
             self._following = True
             self._bus.subscribe(keys.changes(self._realm), self._on_change)
+            self._others.follow()
             for node_id in self._alive:
                 self._fetch(node_id)
 
@@ -328,7 +350,7 @@ class Discovery:
         self._alive.discard(node_id)
         node = self._nodes.pop(node_id, None)
         if node is not None:
-            self._tell("removed", node.entries.values())
+            self._tell_gone(list(node.entries.values()))
 
     def _fetch(self, node_id: str) -> None:
         node = self._nodes.setdefault(node_id, _Node())
@@ -374,7 +396,7 @@ class Discovery:
 
     def _replace(self, node: _Node, version: int, entries: dict[str, Entry]) -> None:
         before, node.entries, node.version = node.entries, entries, version
-        self._tell("removed", [entry for instance, entry in before.items() if instance not in entries])
+        self._tell_gone([entry for instance, entry in before.items() if instance not in entries])
         self._tell("added", [entry for instance, entry in entries.items() if instance not in before])
 
     def _on_change(self, key: str, data: bytes, attachment: bytes | None) -> None:
@@ -402,6 +424,10 @@ class Discovery:
             self._replace(node, version, {**node.entries, entry.instance: entry})
         else:
             self._replace(node, version, {i: e for i, e in node.entries.items() if i != entry.instance})
+
+    def _tell_gone(self, entries: list[Entry]) -> None:
+        self._tell("removed", entries)
+        self._others.look_again(entries)
 
     def _tell(self, what: str, entries: Iterable[Entry]) -> None:
         for entry in entries:

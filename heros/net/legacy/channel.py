@@ -50,7 +50,8 @@ from heros.exceptions import (
 )
 from heros.net import keys
 from heros.net.bus import Answer, Bus, Declared, in_callback
-from heros.net.legacy import cbor
+from heros.net.legacy import cbor, translate
+from heros.net.legacy.descriptor import capabilities_from_legacy
 from heros.net.legacy.entry import LegacyEntry
 from heros.net.waiter import Waiter
 from heros.transport import OnReply, Peer, Receiver, Reply, Transport
@@ -298,7 +299,7 @@ class LegacyChannel:
 
     def _payload(self, member: str, header: bytes, buffers: Sequence[Buffer]) -> bytes:
         try:
-            return cbor.encode(codec.decode(header, buffers)[0], self._own)
+            return translate.value_to_cbor(header, buffers, self._own)
         except EncodeError as error:
             raise EncodeError(f"{member} of {self.name}: {error}") from None
 
@@ -395,29 +396,23 @@ class LegacyChannel:
 
     # -- answers ----------------------------------------------------------------------------------------------
 
-    def _value(self, answer: Answer) -> Any:
-        """What is in an answer.
-
-        Raises:
-            PeerLost: it is zenoh that answers, and does not reach the HERO.
-            DecodeError: it makes no sense.
-        """
+    def _check_reached(self, answer: Answer) -> None:
+        """Raises ``PeerLost`` if it is zenoh that answers, as it does not reach the HERO."""
         if answer.is_error and not answer.is_cbor:
             raise PeerLost(f"{self.name}: the network has given up: {answer.payload[:200].decode(errors='replace')}")
-        return cbor.decode(answer.payload, self._own)
 
     def _read_result(self, answer: Answer) -> Reply:
-        value = self._value(answer)
+        self._check_reached(answer)
         if answer.is_error:
-            return _raised(cbor.error_of(value))
-        return _result(value)
+            return Reply(_fields(Kind.ERROR, op=Fault.RAISED), translate.read_error(answer.payload, self._own), ())
+        return Reply(_fields(Kind.RESULT), *translate.read_value(answer.payload, self._own))
 
     def _read_capabilities(self, answer: Answer) -> Reply:
-        capabilities = self._value(answer)
-        if answer.is_error or not isinstance(capabilities, list):
+        self._check_reached(answer)
+        if answer.is_error:
             raise DecodeError(f"{self.name} does not tell what it offers")
-        members = [self._usable(each) for each in capabilities]
-        self._members = [(each["name"], each["flavor"]) for each in members]
+        members = capabilities_from_legacy(cbor.decode(answer.payload, self._own))
+        self._members = [(str(each["name"]), each["flavor"]) for each in members]
         entry = self._entry
         self._description = _result(
             {
@@ -431,11 +426,6 @@ class LegacyChannel:
             }
         )
         return self._description
-
-    def _usable(self, capability: Any) -> dict[str, Any]:
-        if not isinstance(capability, dict) or not all(isinstance(capability.get(k), str) for k in ("name", "flavor")):
-            raise DecodeError(f"{self.name} offers something without a name")
-        return capability
 
     def _log_failure(self, member: int, answered: _Answered) -> None:
         self._workers.post(partial(self._log_error, self._members[member][0], answered))
@@ -482,7 +472,7 @@ class LegacyChannel:
 
     def _translate(self, feed: _Feed, sequence: int, index: int, payload: bytes) -> None:
         try:
-            header, buffers = codec.encode(cbor.decode(payload, self._own))
+            header, buffers = translate.read_value(payload, self._own)
         except HEROSError as error:
             log.error("A sample of %s could not be read: %s", self.name, error)
             self._hand_on(feed, Kind.GAP, sequence, index, b"", ())  # as if it had been dropped

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from heros.entry import Entry
-from heros.exceptions import DecodeError
+from heros.exceptions import DecodeError, HEROSError
 from heros.net import keys
 from heros.net.bus import Answer
 from heros.net.legacy import cbor
+from heros.net.legacy.descriptor import Descriptor
 
 __all__ = ["LegacyEntry", "read_descriptor"]
 
@@ -39,42 +40,34 @@ def read_descriptor(answer: Answer, realm: str) -> LegacyEntry:
         DecodeError: it makes no sense.
     """
     name = keys.name_of(answer.key)
-    if not cbor.available():
-        obstacle = f"it speaks protocol 1.0, for which a package is missing in this process: {cbor.INSTALL}"
-        return _entry(realm, name, answer.zid, {}, obstacle)
-    fields = cbor.decode(answer.payload, "")
-    if not isinstance(fields, dict) or fields.get("name") != name:
-        raise DecodeError(f"what {name!r} answers is no descriptor of it")
-    return _entry(realm, name, answer.zid, fields, _obstacle(fields.get("proto_version", 0.1)))
+    try:
+        descriptor = Descriptor.of(cbor.decode(answer.payload, ""))
+    except DecodeError:
+        raise
+    except HEROSError as error:  # cbor2 is missing
+        return _entry(realm, name, answer.zid, Descriptor(name, "", (), (), {}, PROTOCOLS[0]), str(error))
+    if descriptor.name != name:
+        raise DecodeError(f"{name!r} answers with the descriptor of {descriptor.name!r}")
+    return _entry(realm, name, answer.zid, descriptor, _obstacle(descriptor.protocol))
 
 
-def _entry(realm: str, name: str, zid: str, fields: dict[str, Any], obstacle: str) -> LegacyEntry:
+def _entry(realm: str, name: str, zid: str, descriptor: Descriptor, obstacle: str) -> LegacyEntry:
     instance = hashlib.blake2s(f"{zid}/{name}".encode(), digest_size=16).hexdigest()
-    described = Entry.from_dict(
-        {
-            "realm": realm,
-            "name": name,
-            "instance": instance,
-            "node_id": instance,
-            "class_name": fields.get("class", ""),
-            "implements": _texts(fields.get("implements", ())),
-            "tags": _texts(fields.get("tags", ())),
-            "extra_metadata": fields.get("extra_metadata") or {},
-        }
-    )
     return LegacyEntry(
-        **{name: getattr(described, name) for name in Entry.__dataclass_fields__}, zid=zid, obstacle=obstacle
+        realm=realm,
+        name=name,
+        instance=instance,
+        node_id=instance,
+        class_name=descriptor.class_name,
+        implements=descriptor.implements,
+        tags=descriptor.tags,
+        extra_metadata=descriptor.extra_metadata,
+        zid=zid,
+        obstacle=obstacle,
     )
 
 
-def _texts(value: Any) -> list[str]:
-    """In an order that does not depend on the process."""
-    if not isinstance(value, (set, frozenset, list, tuple)) or not all(isinstance(text, str) for text in value):
-        raise DecodeError(f"a descriptor with a {type(value).__name__} in place of a set of texts")
-    return sorted(value)
-
-
-def _obstacle(version: object) -> str:
-    if isinstance(version, (int, float)) and PROTOCOLS[0] <= version < PROTOCOLS[1]:
+def _obstacle(version: float) -> str:
+    if PROTOCOLS[0] <= version < PROTOCOLS[1]:
         return ""
-    return f"it speaks version {version!r} of the protocol, which this package does not; update heros there"
+    return f"it speaks version {version:g} of the protocol, which this package does not; update heros there"

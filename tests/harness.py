@@ -53,6 +53,7 @@ class Child:
         arguments: its command line.
         env: changes to the environment; None removes a variable.
         pass_fds: descriptors that it inherits, under the same numbers.
+        python: the interpreter; by default the one of the tests.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Child:
         *arguments: object,
         env: Mapping[str, str | None] | None = None,
         pass_fds: Sequence[int] = (),
+        python: str | Path = sys.executable,
     ) -> None:
         start = [str(program)] if isinstance(program, Path) else ["-c", program]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
@@ -68,7 +70,7 @@ class Child:
         self._taken = 0
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", *start, *map(str, arguments)],
+            [str(python), "-X", "faulthandler", *start, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

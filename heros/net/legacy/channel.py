@@ -71,6 +71,9 @@ TOKEN_SECONDS: Final = 5.0
 UNREAD_BYTES: Final = 64 * limits.KIB
 """As in ``net.channel``: what may be on its way for a caller to send by itself."""
 
+QUERY_OVERHEAD: Final = 100
+"""Bytes that a query costs beside its payload, in round numbers."""
+
 OBJECT: Final = 1
 """The id of the HERO; 0 is the node, as everywhere."""
 
@@ -332,7 +335,7 @@ class LegacyChannel:
         read: Callable[[Answer], Reply],
     ) -> int:
         ident = next(self._idents)
-        nbytes = len(payload or b"")
+        nbytes = len(payload or b"") + QUERY_OVERHEAD
         self._calls[ident] = _Call(deliver, read)
         if self.closed:  # ``end`` empties the table after it has closed the channel
             self._lose(ident, PeerLost(str(self._reason)))

@@ -36,6 +36,7 @@ from heros.net.channel import NetChannel
 from heros.net.discovery import OUR_QUERY, Discovery, Finder
 from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
+from heros.net.legacy.gateway import Gateway
 from heros.net.link import NetLink
 from heros.net.packets import CLIENT, HEAD, SERVER, Kind, Packet, head, parse
 from heros.transport import Channel, Peer, Receiver
@@ -86,7 +87,8 @@ class Network:
         self._receiver = receiver
         self._bus = Bus()
         self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
-        self._discovery = Discovery(realm, own.node_id, self._bus, workers)
+        self._gateway = Gateway(realm, own.node_id, self._bus, workers, receiver)
+        self._discovery = Discovery(realm, own.node_id, self._bus, workers, self._gateway)
         self._finder: Finder | None = None
         self._alive: set[str] = set()
         self._alive_changed = threading.Condition()
@@ -363,6 +365,7 @@ class Network:
         self._closed = True
         atexit.unregister(self.close)
         self._discovery.close()
+        self._gateway.close()
         for end in list(self._ends.values()):
             end.end(PeerLost(f"the network of realm {self.realm!r} was closed by this process"))
         if self._opened.wait(CLOSE_SECONDS):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import engine
@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Audience",
     "Bus",
     "Declared",
+    "Encoding",
     "OnAnswer",
     "OnPresence",
     "OnQuery",
+    "OnQuestion",
     "OnReply",
     "OnSample",
+    "Question",
     "Sender",
     "in_callback",
 ]
@@ -55,6 +59,8 @@ OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
 """Payload of the query; returns the replies."""
 OnReply: TypeAlias = Callable[[str, bytes], None]
 """Key and payload of one reply."""
+OnQuestion: TypeAlias = "Callable[[Question], None]"
+Encoding: TypeAlias = Literal["json", "cbor"]
 
 
 class Answer(NamedTuple):
@@ -114,6 +120,72 @@ class Sender:
             self._publisher.undeclare()
         except self._error:
             pass  # the session is closed, and took it along
+
+
+class Question:
+    """A query that may be answered at any time, from any thread. Whoever asked waits until it is closed.
+
+    What is sent blocks while the peer is slow. To one that has given up, or in a session that is closed, nothing is
+    sent.
+    """
+
+    def __init__(self, query: Any, encodings: dict[Encoding, Any], error: type[Exception]) -> None:
+        payload = query.payload
+        self.key = str(query.key_expr)
+        self.payload: bytes | None = None if payload is None else payload.to_bytes()
+        self._query = query
+        self._encodings = encodings
+        self._error = error
+
+    def reply(self, key: str, payload: bytes, encoding: Encoding) -> None:
+        """Answer. There may be several answers."""
+        try:
+            self._query.reply(key, payload, encoding=self._encodings[encoding])
+        except self._error as error:
+            log.debug("a reply is not sent: %s", error)
+
+    def fail(self, payload: bytes, encoding: Encoding) -> None:
+        """Answer with an error."""
+        try:
+            self._query.reply_err(payload, encoding=self._encodings[encoding])
+        except self._error as error:
+            log.debug("an error reply is not sent: %s", error)
+
+    def close(self) -> None:
+        """There will be no further answer."""
+        self._query.__exit__(None, None, None)
+
+
+class Audience:
+    """A publisher that knows whether anybody, in another process, has subscribed to what it sends."""
+
+    def __init__(self, publisher: Any, error: type[Exception]) -> None:
+        self._publisher = publisher
+        self._error = error
+        self.listener: Any = None
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a subscriber at this moment; False in a session that is closed."""
+        try:
+            status = self._publisher.matching_status
+        except self._error:
+            return False
+        return bool(getattr(status, "matching", status))  # its type differs between versions of zenoh
+
+    def put(self, payload: bytes) -> None:
+        """Send, and wait while somebody is slow. Raises ``RemoteTransportError``: the session is closed."""
+        try:
+            self._publisher.put(payload)
+        except self._error as error:
+            raise RemoteTransportError(f"the network session does not send: {error}") from None
+
+    def undeclare(self) -> None:
+        for declared in (self.listener, self._publisher):
+            try:
+                declared.undeclare()
+            except self._error:
+                pass  # the session is closed, and took it along
 
 
 class Bus:
@@ -207,6 +279,38 @@ class Bus:
         guarded = self._direct(lambda query: _guarded(callback, query))
         declared: Declared = self._declare(self.session.declare_queryable, key, guarded)
         return self._keep(declared)
+
+    def serve(self, key: str, on_question: OnQuestion) -> Declared:
+        """Declare a queryable whose queries are answered later: ``on_question`` takes charge of each."""
+        z = self._zenoh
+        encodings: dict[Encoding, Any] = {
+            "json": z.Encoding.APPLICATION_JSON,
+            "cbor": z.Encoding.APPLICATION_CBOR,
+        }
+
+        def callback(query: zenoh.Query) -> None:
+            on_question(Question(query, encodings, z.ZError))
+
+        guarded = self._direct(lambda query: _guarded(callback, query))
+        declared: Declared = self._declare(self.session.declare_queryable, key, guarded)
+        return self._keep(declared)
+
+    def audience(self, key: str, on_change: Callable[[], None]) -> Audience:
+        """Declare a publisher as existing HEROs have it; ``on_change`` is called when its first subscriber comes and
+        when the last one goes. Subscribers of this session do not count."""
+        z = self._zenoh
+        publisher = self._declare(
+            self.session.declare_publisher,
+            key,
+            congestion_control=z.CongestionControl.BLOCK,
+            allowed_destination=z.Locality.REMOTE,
+        )
+        audience = Audience(publisher, z.ZError)
+        try:
+            audience.listener = publisher.declare_matching_listener(self._direct(lambda _: _guarded(on_change)))
+        except z.ZError as error:
+            raise RemoteTransportError(f"the network session refuses {key}: {error}") from None
+        return self._keep(audience)
 
     def token(self, key: str) -> Declared:
         declared: Declared = self._declare(self.session.liveliness().declare_token, key)

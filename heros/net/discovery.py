@@ -6,8 +6,8 @@ each node that is alive, once, and then applies the numbered changes that the no
 makes it fetch the directory again. When the node's token goes, so do its HEROs.
 
 What is sent
-    - A query carries the payload ``heros2``; one without it is of protocol 1.0, and gets no answer from here. The
-      answers are JSON in UTF-8, with the encoding ``application/json``.
+    - A query carries the payload ``heros2``; one without it is of protocol 1.0, which ``legacy`` answers. The answers
+      are JSON in UTF-8, with the encoding ``application/json``.
     - ``_discover`` answers with the entry of the HERO (``entry``).
     - ``directory`` answers with ``{"version": n, "entries": [entry, ...]}``: all HEROs of the node after its change
       number n, in any order. The number is 0 before the first.
@@ -35,8 +35,9 @@ from heros import limits
 from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, RemoteTransportError
 from heros.net import keys
-from heros.net.bus import Answer, Bus, Declared
+from heros.net.bus import Answer, Bus, Declared, Question
 from heros.net.legacy.following import Following, read_answers
+from heros.net.legacy.gateway import Gateway
 from heros.transport import Task
 from heros.workers import Strand, Workers
 
@@ -212,10 +213,12 @@ class Discovery:
 
     Args:
         own: this node's id.
+        gateway: answers what programs of protocol 1.0 ask our HEROs.
     """
 
-    def __init__(self, realm: str, own: str, bus: Bus, workers: Workers) -> None:
+    def __init__(self, realm: str, own: str, bus: Bus, workers: Workers, gateway: Gateway) -> None:
         self.directory = Directory()
+        self._gateway = gateway
         self._realm = realm
         self._own = own
         self._bus = bus
@@ -267,6 +270,7 @@ class Discovery:
     def _open(self) -> None:
         self._opened = True
         self.directory.zid = self._bus.zid
+        self._gateway.open()
         for entry in self.directory.entries():
             self._declare(entry)
         if self._watchers:
@@ -274,12 +278,21 @@ class Discovery:
 
     def _declare(self, entry: Entry) -> None:
         if entry.instance not in self._declared:
-            answer = self.directory.tagged(entry).to_json()
-            queryable = self._bus.answer(
-                keys.discover(self._realm, entry.name), lambda query: [answer] if query == OUR_QUERY else []
+            tagged = self.directory.tagged(entry)
+            self._gateway.offer(tagged)
+            queryable = self._bus.serve(
+                keys.under(self._realm, entry.name), partial(self._on_question, tagged, tagged.to_json())
             )
             token = self._bus.token(keys.health(self._realm, entry.name))  # last: whoever sees it may ask
             self._declared[entry.instance] = [queryable, token]
+
+    def _on_question(self, entry: Entry, answer: bytes, question: Question) -> None:
+        if question.payload != OUR_QUERY:
+            self._gateway.take(entry, question)
+            return
+        if keys.asked_member(question.key) == "_discover":
+            question.reply(keys.discover(self._realm, entry.name), answer, "json")
+        question.close()
 
     def _announce(self, version: int, entry: Entry) -> None:
         if self._opened:
@@ -291,6 +304,7 @@ class Discovery:
     def _withdraw(self, version: int, entry: Entry) -> None:
         for declared in reversed(self._declared.pop(entry.instance, [])):
             self._bus.undeclare(declared)
+        self._gateway.withdraw(entry)
         if self._opened:
             self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, None, entry))
         self._tell_gone([entry])

@@ -38,6 +38,7 @@ from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
 from heros.net.legacy.channel import LegacyChannel
 from heros.net.legacy.entry import LegacyEntry
+from heros.net.legacy.gateway import Gateway
 from heros.net.link import NetLink
 from heros.net.packets import CLIENT, HEAD, SERVER, Kind, Packet, head, parse
 from heros.transport import Channel, Peer, Receiver
@@ -88,7 +89,8 @@ class Network:
         self._receiver = receiver
         self._bus = Bus()
         self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
-        self._discovery = Discovery(realm, own.node_id, self._bus, workers)
+        self._gateway = Gateway(realm, own.node_id, self._bus, workers, receiver)
+        self._discovery = Discovery(realm, own.node_id, self._bus, workers, self._gateway)
         self._finder: Finder | None = None
         self._alive: set[str] = set()
         self._alive_changed = threading.Condition()
@@ -380,6 +382,7 @@ class Network:
         self._closed = True
         atexit.unregister(self.close)
         self._discovery.close()
+        self._gateway.close()
         reason = PeerLost(f"the network of realm {self.realm!r} was closed by this process")
         for end in list(self._ends.values()):
             end.end(reason)

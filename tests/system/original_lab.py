@@ -70,6 +70,9 @@ class Instrument(LocalHERO):
     def set_partner(self, other):
         self.partner = other
 
+    def call_partner(self, value):
+        return self.partner.take(value)
+
     def use(self, other, method):
         return other.echo("through an argument"), method(1)
 

@@ -1,6 +1,6 @@
 """Proxies and observers of this package with HEROs of the original one, in processes that run the latter.
 
-The original is expected in ``.venv-original`` beside this checkout's ``tests``.
+See ``original_lab`` for those HEROs.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ from heros.net.legacy.entry import LegacyEntry
 from heros.node import current
 from heros.references import UnserializableRemoteObject
 from tests.harness import ROOT, Child, wait_until
+from tests.system.original import original_python
 
-PYTHON = ROOT / ".venv-original" / "bin" / "python"
 LAB = ROOT / "tests" / "system" / "original_lab.py"
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="the original HEROS is not installed in .venv-original")
+pytestmark = pytest.mark.skipif(
+    original_python() is None, reason="the original heros is not installed: make .venv-original/.installed"
+)
 
 WAIT = 60.0
 """Seconds for a HERO to appear: its program imports and connects first, perhaps on a busy machine."""
@@ -57,8 +59,8 @@ class Original:
 
     def start(self, *names: str, wait: bool = True, **settings: Any) -> Child:
         config = {**json.loads(zenoh_config(self.port, listen=False)), **settings}
-        environment = {"PYTHONPATH": None, "HEROS_ZENOH_CONFIG": json.dumps(config)}
-        child = Child(LAB, self.realm, *names, env=environment, python=PYTHON)
+        environment = {"HEROS_ZENOH_CONFIG": json.dumps(config)}
+        child = Child(LAB, self.realm, *names, env=environment, interpreter=original_python())
         self.children.append(child)
         if wait:
             child.ready(WAIT)
@@ -467,11 +469,6 @@ def test_a_method_of_an_old_hero_at_an_event_of_another(original: Original) -> N
 
 
 def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Original) -> None:
-    class Ours(LocalHERO):
-        @heros.event
-        def tick(self, value: Any) -> Any:
-            return value
-
     original.start("old")
     old = original.hero("old")
     with Ours("ours", realm=original.realm) as ours:
@@ -481,6 +478,63 @@ def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Original) -> None
         wait_until(lambda: len(old.taken()) == 3, WAIT)
         assert [value["number"] for value in old.taken()] == [0, 1, 2]
         assert ours.tick.disconnect(old.take) is True
+
+
+class Ours(LocalHERO):
+    def __init__(self, name: str, realm: str) -> None:
+        self.received: list[Any] = []
+        super().__init__(name, realm=realm)
+
+    def take(self, value: Any) -> None:
+        self.received.append(value)
+
+    def fire(self, count: int) -> None:
+        for number in range(count):
+            self.tick(number)
+
+    @heros.event
+    def tick(self, value: Any) -> Any:
+        return value
+
+
+def test_a_method_of_ours_at_an_event_of_an_old_hero(original: Original) -> None:
+    """It is then the old process that calls ours."""
+    original.start("old")
+    old = original.hero("old")
+    with Ours("ours", realm=original.realm) as ours:
+        proxy = RemoteHERO("ours", original.realm)
+        assert old.tick.connect(proxy.take) == "ours.take"
+        (described,) = old.tick.get_callbacks()
+        assert described["func"] == proxy.take
+        old.fire_value({"image": np.arange(3)})
+        (value,) = ours.received
+        assert value["image"].tolist() == [0, 1, 2]
+        assert old.tick.disconnect(proxy.take) is True
+        old.fire(1)
+        assert len(ours.received) == 1
+
+
+def test_an_old_program_attaches_methods_to_events_of_both_kinds(original: Original) -> None:
+    original.start("old", "program")
+    old, program = original.hero("old"), original.hero("program")
+    with Ours("ours", realm=original.realm) as ours:
+        assert program.attach("old", "ours") == "ours.take"
+        assert program.attach("ours", "old") == "old.take"
+        old.fire(2)
+        assert ours.received == [0, 1]
+        ours.fire(3)
+        wait_until(lambda: len(old.taken()) == 3, WAIT, lambda: f"{old.taken()}")
+        assert old.taken() == [0, 1, 2]
+
+
+def test_ours_goes_to_an_old_hero_and_is_called_by_it(original: Original) -> None:
+    original.start("old")
+    old = original.hero("old")
+    with Ours("ours", realm=original.realm) as ours:
+        old.set_partner(ours)
+        assert old.partner == RemoteHERO("ours", original.realm)
+        assert old.call_partner("by the partner") is None
+        assert ours.received == ["by the partner"]
 
 
 def test_callbacks_of_this_process_are_listed_beside_those_at_the_owner(original: Original) -> None:

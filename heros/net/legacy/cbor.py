@@ -52,7 +52,7 @@ from heros import limits
 from heros.codec import ErrorDescription, HeroReference, MemberReference, ObjectReference, dtypes, layout, nesting
 from heros.exceptions import DecodeError, EncodeError, HEROSError
 
-__all__ = ["INSTALL", "OLD", "available", "decode", "encode", "error_of"]
+__all__ = ["INSTALL", "OLD", "available", "decode", "encode", "encode_error", "error_of"]
 
 INSTALL: Final = 'pip install "heros[legacy]"'
 
@@ -246,6 +246,18 @@ _FORMS.update({kind: _refuse("its ip and its network") for kind in _INTERFACES})
 def _mine(node_id: str) -> int:
     """What is added to the numbers of a node's objects, so that no two nodes use the same."""
     return int.from_bytes(hashlib.blake2b(node_id.encode(), digest_size=5).digest(), "big") << 23
+
+
+def encode_error(error: ErrorDescription) -> bytes:
+    """``encode(error)``, without ``cbor2``: also to tell that it is missing."""
+    fields = {"type": error.type, "module": error.module, "message": error.message, "traceback": error.traceback}
+    texts = b"".join(_text_bytes(text) for field in fields.items() for text in field)
+    return b"\xd9" + _ERROR.to_bytes(2, "big") + b"\xa5" + _text_bytes(_MARKER) + b"\xf5" + texts
+
+
+def _text_bytes(text: str) -> bytes:
+    data = text.encode(errors="backslashreplace")
+    return b"\x7a" + len(data).to_bytes(4, "big") + data
 
 
 # -- CBOR -> values ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """HEROs of the original package: run by its own Python, as ``original_lab.py REALM NAME ...``.
 
-``NAME`` is an instrument; ``source:NAME`` is a datasource. Lines on standard input: ``create NAME``, ``destroy NAME``.
+``NAME`` is an instrument; ``source:NAME`` is a datasource. Lines on standard input: ``create NAME``, ``destroy NAME``,
+``fire NAME``.
 """
 
 from __future__ import annotations
@@ -153,6 +154,8 @@ def main(realm, *names):
             heros[name] = create(name, realm)
         elif command == "destroy":
             heros.pop(name)._destroy_hero()
+        elif command == "fire":
+            heros[name].tick("fired")
         print("DONE", flush=True)
 
 

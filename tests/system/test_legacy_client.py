@@ -143,6 +143,26 @@ def test_an_observer_sees_it_come_and_go_once(original: Original) -> None:
         assert news.count(("added", "ours")) == 1
 
 
+def test_watching_tells_of_it_without_listing(original: Original) -> None:
+    child = original.start("early")
+    original.hero("early")
+    news: list[str] = []
+    network = current().network(original.realm)
+    network.watch(lambda entry: news.append(f"+{entry.name}"), lambda entry: news.append(f"-{entry.name}"))
+    wait_until(lambda: news == ["+early"], WAIT, lambda: f"{news}")
+    later: list[str] = []
+    network.watch(lambda entry: later.append(f"+{entry.name}"), lambda entry: later.append(f"-{entry.name}"))
+    wait_until(lambda: later == ["+early"], WAIT)
+    do(child, "create late")
+    wait_until(lambda: news[1:] == ["+late"], WAIT, lambda: f"{news}")
+    do(child, "destroy late")
+    do(child, "create late")
+    wait_until(lambda: news[2:] == ["-late", "+late"], WAIT, lambda: f"{news}")
+    child.kill9()
+    wait_until(lambda: sorted(news[4:]) == ["-early", "-late"], WAIT, lambda: f"{news}")
+    assert later == news
+
+
 def test_each_hero_is_listed_once_of_whichever_kind_it_is(original: Original) -> None:
     original.start("old")
     original.hero("old")
@@ -160,10 +180,13 @@ def test_one_that_has_the_name_of_ours_is_seen_when_ours_is_gone(original: Origi
     with HEROObserver(original.realm) as observer:
         assert list(observer.known_objects) == ["twice"]
         observer.register_object_removed_callback(gone.append)
+        others = current().network(original.realm)._discovery._others
+        wait_until(lambda: "twice" in others._tokens and not others._new and not others._waiting, WAIT)
+        assert others.entries() == []  # it was not asked who it is, as the name is known
         ours._destroy_hero()
         wait_until(lambda: observer.known_objects["twice"]["class"] == "Instrument", WAIT)
-        wait_until(lambda: len(current().network(original.realm)._discovery._others.entries()) == 1, WAIT)
-        assert list(observer.known_objects) == ["twice"]
+        wait_until(lambda: [entry.name for entry in others.entries()] == ["twice"], WAIT)
+        assert gone == []
 
 
 def test_without_cbor2_it_is_said_what_to_install(
@@ -365,8 +388,19 @@ def test_an_object_of_ours_comes_back_as_itself(hero: RemoteHERO) -> None:
 # -- events ---------------------------------------------------------------------------------------------------
 
 
-def test_a_callback_gets_every_value_from_the_first_on(hero: RemoteHERO) -> None:
-    for _ in range(5):  # that the subscription is there when connect returns, every time
+def test_what_is_published_once_connect_has_returned_arrives(original: Original) -> None:
+    child = original.start("old")
+    hero = original.hero("old")
+    got: list[Any] = []
+    for rounds in range(1, 31):
+        hero.tick.connect(got.append)
+        do(child, "fire old")  # by no way on which it would come behind the subscription
+        wait_until(lambda rounds=rounds: len(got) == rounds, WAIT, lambda: f"{got}")
+        hero.tick.disconnect(got.append)
+
+
+def test_a_callback_gets_every_value(hero: RemoteHERO) -> None:
+    for _ in range(5):
         got: list[int] = []
         hero.tick.connect(got.append)
         hero.fire(100)

@@ -2,7 +2,8 @@
 
 What there is
     One zenoh session, opened on a thread of its own at once, so that nobody waits for it who does not need it. In it
-    four declarations of the node and two of each HERO (``keys``), and one sender for each peer that is talked to.
+    four declarations of the node, one of ``legacy`` and two of each HERO (``keys``), and one sender for each peer that
+    is talked to.
 
 How two nodes meet
     The client sends HELLO until it is answered, because zenoh loses what has no route yet. The server makes a link at

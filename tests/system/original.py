@@ -71,10 +71,11 @@ def _wait_for(condition: Any, seconds: float) -> Any:
 
 
 def _main(realm: str) -> None:
-    import heros
     import numpy as np
 
-    assert "site-packages" in heros.__file__ and heros.__version__ == "2026.2.2", heros.__file__
+    import heros
+
+    assert heros.__version__ == "2026.2.2", heros.__file__
 
     def find(name: str, seconds: float = 60.0) -> Any:
         """A proxy, as soon as there is such a HERO."""

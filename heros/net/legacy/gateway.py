@@ -166,7 +166,9 @@ class Gateway:
                 op, (header, buffers) = self._read(flavor, question.payload)
                 asked.op = op
                 self._calls.call(op, index, description.object_id, header, buffers, asked.take)
-        except (DecodeError, EncodeError, HEROUnavailable) as error:
+        except HEROUnavailable:
+            asked.drop()
+        except (DecodeError, EncodeError) as error:
             asked.fail(type(error).__name__, "heros.exceptions", str(error))
         except HEROSError as error:  # no cbor2
             asked.refuse(str(error))
@@ -332,7 +334,11 @@ class _Asked:
         if self._by_name:
             self.fail("HEROSError", "heros.exceptions", message)
         else:
-            self._outgoing.post(0, self._question.close)
+            self.drop()
+
+    def drop(self) -> None:
+        """Not answer. A HERO that was withdrawn does not, as there may be another one of its name already."""
+        self._outgoing.post(0, self._question.close)
 
     def _send_error(self, payload: bytes) -> None:
         self._send(len(payload), partial(self._question.fail, payload, "cbor"))
@@ -354,6 +360,8 @@ class _Asked:
         try:
             if kind == Kind.RESULT:
                 self.reply(translate.value_to_cbor(header, buffers, self._node_id))
+            elif op == Fault.UNAVAILABLE:
+                self.drop()
             elif self.op == Op.GET and op == Fault.RAISED and codec.decode(header)[0].type == "AttributeError":
                 # An attribute that is only declared and has no value yet; programs of protocol 1.0 read None.
                 log.info("%s was read in protocol 1.0 and has no value; it is sent as None", self._key)

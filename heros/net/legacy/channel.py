@@ -103,7 +103,7 @@ class _Answered(NamedTuple):
         assert self.answer is not None
         try:
             return self.call.read(self.answer)
-        except HEROSError as error:
+        except Exception as error:  # whatever it is, whoever waits for it must hear of it
             return error
 
 
@@ -476,8 +476,8 @@ class LegacyChannel:
     def _translate(self, feed: _Feed, sequence: int, index: int, payload: bytes) -> None:
         try:
             header, buffers = translate.read_value(payload, self._own)
-        except HEROSError as error:
-            log.error("A sample of %s could not be read: %s", self.name, error)
+        except Exception as error:
+            log.error("A sample of %s could not be read: %s: %s", self.name, type(error).__name__, error)
             self._hand_on(feed, Kind.GAP, sequence, index, b"", ())  # as if it had been dropped
         else:
             self._hand_on(feed, Kind.SAMPLE, sequence, index, header, buffers)

@@ -51,6 +51,9 @@ log = logging.getLogger("heros.net")
 SENDERS: Final = 16
 """Replies that are sent at the same time. Zenoh blocks whoever sends to a peer that does not read."""
 
+SMALL: Final = 512
+"""Bytes of a reply that is sent whatever waits: of each query one may be under way, which takes as much."""
+
 _OLD_PEERS: Final = Peer(cbor.OLD, 0, "a program with protocol 1.0")
 """Who asks: Zenoh does not tell more of it."""
 
@@ -102,8 +105,9 @@ class Gateway:
         self._audience: Audience | None = None
         self._lock = threading.Lock()  # of what there is of events; taken by workers only
         self._asked = 0
+        self._counting = threading.Lock()
         self._told = False
-        self._closed = False
+        self._closed = threading.Event()
 
     # -- what is offered; on workers --------------------------------------------------------------------------
 
@@ -128,10 +132,13 @@ class Gateway:
 
     def close(self) -> None:
         """The session is about to be closed. Never blocks."""
-        self._closed = True
+        self._closed.set()
         for hero in list(self._heroes.values()):
-            for event in hero.events or ():
-                event.end("the network was closed by this process")
+            self._end_feeds(hero)
+
+    def _end_feeds(self, hero: _Hero) -> None:
+        for event in hero.events or ():
+            event.end("the network was closed by this process")
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -139,14 +146,16 @@ class Gateway:
         """Answer a query for that HERO or something of it. On a thread of zenoh: never blocks."""
         hero = self._heroes.get(entry.instance)
         member = keys.asked_member(question.key)
-        if hero is None or not member or self._closed or self._asked >= limits.QUEUED_REQUESTS:
+        if hero is None or not member or self._closed.is_set() or self._asked >= limits.QUEUED_REQUESTS:
             question.close()
             return
-        self._asked += 1  # zenoh's threads and workers count without a lock: the limit need not be exact
+        with self._counting:
+            self._asked += 1
         self._workers.post(partial(self._answer, hero, member, question))
 
     def _answer(self, hero: _Hero, member: str, question: Question) -> None:
-        self._asked -= 1
+        with self._counting:
+            self._asked -= 1
         asked = _Asked(self._outgoing, question, hero.entry, member, self._node_id)
         try:
             if member == "_discover":
@@ -203,7 +212,7 @@ class Gateway:
     def _settle(self, hero: _Hero) -> None:
         """Have feeds for those events of a HERO that somebody listens to."""
         audience = self._audience
-        if audience is None or (hero.events is None and not audience.present):
+        if self._closed.is_set() or audience is None or (hero.events is None and not audience.present):
             return
         with self._lock:
             try:
@@ -214,6 +223,8 @@ class Gateway:
                     hero.events = self._declare_events(hero)
                 for event in hero.events:
                     event.settle()
+                if self._closed.is_set():  # meanwhile
+                    self._end_feeds(hero)
             except (RemoteTransportError, HEROUnavailable) as error:  # the session is closed, or the HERO withdrawn
                 log.debug("HERO %s: %s", hero.endpoint, error)
 
@@ -354,6 +365,7 @@ class _Asked:
 
         if not self._outgoing.post(nbytes, send_and_close):
             log.warning("A reply to %s is dropped: too many wait for peers that do not read them", question.key)
+            self.fail("HEROSError", "heros.exceptions", "the reply is lost: too many wait for peers that do not read")
 
     def take(self, kind: int, op: int, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
         """The node's reply."""
@@ -383,9 +395,9 @@ class _Outgoing:
         self._senders = 0
 
     def post(self, nbytes: int, send: Task) -> bool:
-        """Have ``send`` called by a worker; False, and it is not, when too much waits already. Never blocks."""
+        """Have ``send`` called by a worker. False: it is large, and too much waits already. Never blocks."""
         with self._lock:
-            if self._waiting and self._nbytes + nbytes > limits.NET_REPLY_BACKLOG_BYTES:
+            if self._waiting and nbytes > SMALL and self._nbytes + nbytes > limits.NET_REPLY_BACKLOG_BYTES:
                 return False
             self._waiting.append((nbytes, send))
             self._nbytes += nbytes

@@ -335,6 +335,21 @@ def test_a_sample_that_protocol_1_cannot_express_is_logged_and_the_next_arrives(
     assert [record for record in caplog.records if "total_seconds" in record.getMessage()]
 
 
+def test_a_listener_that_is_stopped_holds_up_nobody_else(original, one, bench, net_realm):
+    with Original(net_realm, int(os.environ["HEROS_TEST_PORT"])) as stopped:
+        stopped.ask("bench = find('bench')")
+        wait_until(lambda: bench.sample.publisher.wanted, 60)
+        stopped.stop()
+        frame = np.zeros(1_000_000, np.uint8)
+        for _ in range(100):  # more than any queue takes
+            bench.sample(frame)
+        assert original.ask("one.add(1)") == 3
+        assert original.ask("bench.describe(1)") == "int 1"
+        stopped.cont()
+        assert stopped.ask("bench.describe(1)") == "int 1"
+        stopped.end(60)
+
+
 def encodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is encoded in CBOR from now on."""
     seen: list[Any] = []

@@ -1,13 +1,16 @@
 """A channel to one HERO of protocol 1.0: it keeps the contract of ``transport`` towards a peer that knows none of it.
 
-What becomes of a frame
-    CALL, GET, SET, ONEWAY    a query of ``<base>/<member>/**``, whose answer is the reply
-    BIND                      a query of ``<base>/_capabilities``, once
-    SUBSCRIBE                 a subscription in zenoh to ``<base>/<event>``; then a query, so that the HERO's process
-                              has heard of the subscription before anybody relies on it
-    ACK                       nothing is sent: see below
-    reply                     RESULT, or ERROR with the exception
-    sample                    SAMPLE with a number of ours, as those of protocol 1.0 have none
+========================  ==========================================================================================
+frame                     what it becomes
+========================  ==========================================================================================
+CALL, GET, SET, ONEWAY    a query of ``<base>/<member>/**``, whose answer is the reply
+BIND                      a query of ``<base>/_capabilities``, once
+SUBSCRIBE                 a subscription in zenoh to ``<base>/<event>``; then a query, so that the HERO's process has
+                          heard of the subscription before anybody relies on it
+ACK                       nothing is sent: see *Samples*
+RESULT, ERROR             comes of an answer, or of an error reply with an exception
+SAMPLE                    comes of a sample, with a number of ours, as those of protocol 1.0 have none
+========================  ==========================================================================================
 
 When there is no reply
     Zenoh says that a query is over when whoever would answer it is gone. A call that was not answered by then ends with

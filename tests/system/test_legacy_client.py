@@ -531,9 +531,12 @@ def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Original) -> None
 
 
 class Ours(LocalHERO):
+    """One of ours, which old programs can find when it is made: the network is told of it in the background."""
+
     def __init__(self, name: str, realm: str) -> None:
         self.received: list[Any] = []
         super().__init__(name, realm=realm)
+        wait_until(lambda: current().network(realm).find(name, WAIT), WAIT)
 
     def take(self, value: Any) -> None:
         self.received.append(value)

@@ -57,7 +57,7 @@ from heros.net.bus import Answer, Bus, Declared, in_callback
 from heros.net.legacy import cbor, translate
 from heros.net.legacy.descriptor import capabilities_from_legacy
 from heros.net.legacy.entry import LegacyEntry
-from heros.net.waiter import Waiter
+from heros.net.legacy.waiter import Waiter
 from heros.transport import OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Strand, Workers

@@ -26,7 +26,7 @@ EXACT := tests/system/test_shm_channel.py::test_a_channel_takes_three_descriptor
 demo: $(VENV)/.installed
 	$(BIN)/heros demo $(ARGS)
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test .venv-original/.installed
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 bench: $(VENV)/.installed-bench
@@ -72,7 +72,7 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable ".[$*]"
 	@touch $@
 
-# The original HEROS has the same import name.
+# The original HEROS, as a peer. It has the same import name.
 .venv-original/.installed: | $(BIN)/python
 	@echo "Installing the original heros into .venv-original"
 	@$(BIN)/python -m venv --clear .venv-original

@@ -54,6 +54,7 @@ class Child:
         env: changes to the environment; None removes a variable.
         pass_fds: descriptors that it inherits, under the same numbers.
         prefix: what starts it, such as ``nsenter``; must become it.
+        interpreter: another Python than this one, which is to see its own packages and none of this repository.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Child:
         env: Mapping[str, str | None] | None = None,
         pass_fds: Sequence[int] = (),
         prefix: Sequence[str] = (),
+        interpreter: Path | None = None,
     ) -> None:
         start = [str(program)] if isinstance(program, Path) else ["-c", program]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
@@ -70,12 +72,12 @@ class Child:
         self._taken = 0
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-X", "faulthandler", *start, *map(str, arguments)],
+            [*prefix, str(interpreter or sys.executable), "-X", "faulthandler", *start, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            cwd=ROOT,
-            env=_environment(env or {}),
+            cwd=interpreter.parent if interpreter else ROOT,
+            env=_environment({"PYTHONPATH": None, **(env or {})} if interpreter else env or {}),
             pass_fds=pass_fds,
         )
         self.pid = self._process.pid

@@ -287,9 +287,9 @@ class Discovery:
         self._tell("added", [entry])
 
     def _withdraw(self, version: int, entry: Entry) -> None:
-        for declared in reversed(self._declared.pop(entry.instance, [])):
-            self._bus.undeclare(declared)
         self._gateway.withdraw(entry)
+        for declared in self._declared.pop(entry.instance, []):
+            self._bus.undeclare(declared)  # the token last: programs of the original ask once more when it goes
         if self._opened:
             self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, None, entry))
         self._tell("removed", [entry])

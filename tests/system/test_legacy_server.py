@@ -562,6 +562,27 @@ def test_discovery_and_liveliness(original, one, net_realm):
     original.wait_for("('removed', 'late') in changes and 'late' not in observer.known_objects")
 
 
+def test_a_hero_that_goes_does_not_answer_who_asks_whether_it_has_gone(original, net_realm, monkeypatch):
+    """As observers of the original do when its token goes; if it still answers then, they never let go of it."""
+    seen = threading.Event()
+    real = Bus.undeclare
+
+    def undeclare(bus: Bus, declared: Any) -> None:
+        real(bus, declared)
+        if type(declared).__name__ == "LivelinessToken":
+            seen.wait(60)
+
+    late = Instrument("late", net_realm)
+    original.ask("find('late')\nobserver = heros.HEROObserver(realm=realm)")
+    assert original.ask("'late' in observer.known_objects")
+    monkeypatch.setattr(Bus, "undeclare", undeclare)
+    late._destroy_hero()
+    try:
+        original.wait_for("'late' not in observer.known_objects")
+    finally:
+        seen.set()
+
+
 def test_a_killed_process_is_gone_for_the_original(net_realm):
     port = int(os.environ["HEROS_TEST_PORT"])
     with Original(net_realm, port, listen=True) as original:

@@ -298,10 +298,10 @@ class Discovery:
         if self._announced.pop(entry.instance, None) is None:
             return
         version = self.directory.remove(entry)
-        for declared in reversed(self._declared.pop(entry.instance, [])):
-            self._bus.undeclare(declared)
+        self._gateway.withdraw(entry)
+        for declared in self._declared.pop(entry.instance, []):
+            self._bus.undeclare(declared)  # the token last: programs of the original ask once more when it goes
         if version is not None:
-            self._gateway.withdraw(entry)
             self._bus.put(keys.changes(self._realm, self._own), change_to_json(version, None, entry))
         self._tell_gone([entry])
 

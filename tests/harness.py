@@ -19,13 +19,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
-__all__ = ["DEADLINE", "ROOT", "Child", "wait_until"]
+__all__ = ["DEADLINE", "DROPIN", "ORIGINAL", "ROOT", "Child", "original_environment", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 20.0
 """Seconds that a test waits for something that normally takes milliseconds; generous, as machines may be loaded."""
 
+ORIGINAL = ROOT / ".venv-original" / "bin" / "python"
+"""With the original HEROS; made by ``make test``."""
+
+DROPIN = ROOT / ".venv-dropin" / "bin" / "python"
+"""With this package, BOSS, herostools and herosdevices; made by ``make test``."""
+
 T = TypeVar("T")
+
+
+def original_environment(*paths: Path) -> dict[str, str | None]:
+    """Changes to the environment for a child of ``ORIGINAL``: this package is not in its way.
+
+    Args:
+        paths: further directories to import from.
+    """
+    return {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONSAFEPATH": "1"}
 
 
 def wait_until(condition: Callable[[], T], deadline: float = DEADLINE, what: str | Callable[[], str] = "") -> T:
@@ -53,6 +68,7 @@ class Child:
         arguments: its command line.
         env: changes to the environment; None removes a variable.
         pass_fds: descriptors that it inherits, under the same numbers.
+        python: the interpreter.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class Child:
         *arguments: object,
         env: Mapping[str, str | None] | None = None,
         pass_fds: Sequence[int] = (),
+        python: str | Path = sys.executable,
     ) -> None:
         start = [str(program)] if isinstance(program, Path) else ["-c", program]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
@@ -68,7 +85,7 @@ class Child:
         self._taken = 0
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", *start, *map(str, arguments)],
+            [str(python), "-X", "faulthandler", *start, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -330,15 +330,15 @@ class Node:
             HEROUnavailable: what it was asked for is not there.
             CallTimeout: it did not answer.
         """
-        pid = channel.peer.pid
+        pid = channel.peer.pid  # 0 where it is not known, as of a HERO of protocol 1.0
         header, buffers = self.dispatcher.encode(arguments)
         patience = ANSWER_SECONDS if timeout is None else min(timeout, ANSWER_SECONDS)
         try:
             reply = channel.call(0, member, 0, 0, header, buffers, patience)
         except CallTimeout:
             raise CallTimeout(
-                f"{endpoint or 'the node'} did not answer within {patience:g} s; is its process (pid {pid}) stopped, "
-                "or busy with something that lets no other thread run?"
+                f"{endpoint or 'the node'} did not answer within {patience:g} s; is its process"
+                f"{f' (pid {pid})' if pid else ''} stopped, or busy with something that lets no other thread run?"
             ) from None
         return self.result(reply, endpoint or f"node {pid}")
 
@@ -410,7 +410,8 @@ def _taken(entry: Entry, other: Entry) -> str:
     if other.node_id == entry.node_id:
         where, remedy = f"this process ({other.pid})", "withdraw that one with its _destroy_hero()"
     else:
-        where, remedy = f"process {other.pid} on {other.host}", "end that process"
+        where = f"process {other.pid} on {other.host}" if other.pid else "a process of the original HEROS"
+        remedy = "end that process"
     return (
         f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in {where}. "
         f"Choose another name, or {remedy}."

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
-__all__ = ["DEADLINE", "DROPIN", "ORIGINAL", "ROOT", "Child", "original_environment", "wait_until"]
+__all__ = ["DEADLINE", "DROPIN", "ORIGINAL", "ROOT", "Child", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 20.0
@@ -32,15 +32,6 @@ DROPIN = ROOT / ".venv-dropin" / "bin" / "python"
 """With this package, BOSS, herostools and herosdevices; made by ``make test``."""
 
 T = TypeVar("T")
-
-
-def original_environment(*paths: Path) -> dict[str, str | None]:
-    """Changes to the environment for a child of ``ORIGINAL``: this package is not in its way.
-
-    Args:
-        paths: further directories to import from.
-    """
-    return {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONSAFEPATH": "1"}
 
 
 def wait_until(condition: Callable[[], T], deadline: float = DEADLINE, what: str | Callable[[], str] = "") -> T:
@@ -68,7 +59,7 @@ class Child:
         arguments: its command line.
         env: changes to the environment; None removes a variable.
         pass_fds: descriptors that it inherits, under the same numbers.
-        python: the interpreter.
+        interpreter: another Python than this one, which is to see its own packages and none of this repository.
     """
 
     def __init__(
@@ -77,7 +68,7 @@ class Child:
         *arguments: object,
         env: Mapping[str, str | None] | None = None,
         pass_fds: Sequence[int] = (),
-        python: str | Path = sys.executable,
+        interpreter: Path | None = None,
     ) -> None:
         start = [str(program)] if isinstance(program, Path) else ["-c", program]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
@@ -85,12 +76,12 @@ class Child:
         self._taken = 0
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [str(python), "-X", "faulthandler", *start, *map(str, arguments)],
+            [str(interpreter or sys.executable), "-X", "faulthandler", *start, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            cwd=ROOT,
-            env=_environment(env or {}),
+            cwd=interpreter.parent if interpreter else ROOT,
+            env=_environment({"PYTHONPATH": None, **(env or {})} if interpreter else env or {}),
             pass_fds=pass_fds,
         )
         self.pid = self._process.pid

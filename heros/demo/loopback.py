@@ -34,5 +34,6 @@ def zenoh_config(port: int, listen: bool) -> str:
                 "retry": {"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2},
             },
             "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": True}},
+            "transport": {"shared_memory": {"enabled": False}},  # as heros has it; for the original, which has not
         }
     )

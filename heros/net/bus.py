@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import engine
@@ -25,7 +25,22 @@ from heros.net.config import session_config
 if TYPE_CHECKING:
     import zenoh
 
-__all__ = ["Bus", "Declared", "OnPresence", "OnQuery", "OnReply", "OnSample", "Sender", "in_callback"]
+__all__ = [
+    "Answer",
+    "Audience",
+    "Bus",
+    "Declared",
+    "Encoding",
+    "OnAnswer",
+    "OnPresence",
+    "OnQuery",
+    "OnQuestion",
+    "OnReply",
+    "OnSample",
+    "Question",
+    "Sender",
+    "in_callback",
+]
 
 log = logging.getLogger("heros.net")
 
@@ -44,6 +59,23 @@ OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
 """Payload of the query; returns the replies."""
 OnReply: TypeAlias = Callable[[str, bytes], None]
 """Key and payload of one reply."""
+OnQuestion: TypeAlias = "Callable[[Question], None]"
+Encoding: TypeAlias = Literal["json", "cbor"]
+
+
+class Answer(NamedTuple):
+    """One reply to a query, whatever its encoding."""
+
+    key: str
+    """Empty for an error."""
+    payload: bytes
+    is_error: bool
+    is_cbor: bool
+    zid: str
+    """The id of the session that answered; empty when zenoh does not tell."""
+
+
+OnAnswer: TypeAlias = Callable[[Answer], None]
 
 
 class Declared(Protocol):
@@ -88,6 +120,72 @@ class Sender:
             self._publisher.undeclare()
         except self._error:
             pass  # the session is closed, and took it along
+
+
+class Question:
+    """A query that may be answered at any time, from any thread. Whoever asked waits until it is closed.
+
+    What is sent blocks while the peer is slow. To one that has given up, or in a session that is closed, nothing is
+    sent.
+    """
+
+    def __init__(self, query: Any, encodings: dict[Encoding, Any], error: type[Exception]) -> None:
+        payload = query.payload
+        self.key = str(query.key_expr)
+        self.payload: bytes | None = None if payload is None else payload.to_bytes()
+        self._query = query
+        self._encodings = encodings
+        self._error = error
+
+    def reply(self, key: str, payload: bytes, encoding: Encoding) -> None:
+        """Answer. There may be several answers."""
+        try:
+            self._query.reply(key, payload, encoding=self._encodings[encoding])
+        except self._error as error:
+            log.debug("a reply is not sent: %s", error)
+
+    def fail(self, payload: bytes, encoding: Encoding) -> None:
+        """Answer with an error."""
+        try:
+            self._query.reply_err(payload, encoding=self._encodings[encoding])
+        except self._error as error:
+            log.debug("an error reply is not sent: %s", error)
+
+    def close(self) -> None:
+        """There will be no further answer."""
+        self._query.__exit__(None, None, None)
+
+
+class Audience:
+    """A publisher that knows whether anybody, in another process, has subscribed to what it sends."""
+
+    def __init__(self, publisher: Any, error: type[Exception]) -> None:
+        self._publisher = publisher
+        self._error = error
+        self.listener: Any = None
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a subscriber at this moment; False in a session that is closed."""
+        try:
+            status = self._publisher.matching_status
+        except self._error:
+            return False
+        return bool(getattr(status, "matching", status))  # its type differs between versions of zenoh
+
+    def put(self, payload: bytes) -> None:
+        """Send, and wait while somebody is slow. Raises ``RemoteTransportError``: the session is closed."""
+        try:
+            self._publisher.put(payload)
+        except self._error as error:
+            raise RemoteTransportError(f"the network session does not send: {error}") from None
+
+    def undeclare(self) -> None:
+        for declared in (self.listener, self._publisher):
+            try:
+                declared.undeclare()
+            except self._error:
+                pass  # the session is closed, and took it along
 
 
 class Bus:
@@ -182,6 +280,38 @@ class Bus:
         declared: Declared = self._declare(self.session.declare_queryable, key, guarded)
         return self._keep(declared)
 
+    def serve(self, key: str, on_question: OnQuestion) -> Declared:
+        """Declare a queryable whose queries are answered later: ``on_question`` takes charge of each."""
+        z = self._zenoh
+        encodings: dict[Encoding, Any] = {
+            "json": z.Encoding.APPLICATION_JSON,
+            "cbor": z.Encoding.APPLICATION_CBOR,
+        }
+
+        def callback(query: zenoh.Query) -> None:
+            on_question(Question(query, encodings, z.ZError))
+
+        guarded = self._direct(lambda query: _guarded(callback, query))
+        declared: Declared = self._declare(self.session.declare_queryable, key, guarded)
+        return self._keep(declared)
+
+    def audience(self, key: str, on_change: Callable[[], None]) -> Audience:
+        """Declare a publisher as existing HEROs have it; ``on_change`` is called when its first subscriber comes and
+        when the last one goes. Subscribers of this session do not count."""
+        z = self._zenoh
+        publisher = self._declare(
+            self.session.declare_publisher,
+            key,
+            congestion_control=z.CongestionControl.BLOCK,
+            allowed_destination=z.Locality.REMOTE,
+        )
+        audience = Audience(publisher, z.ZError)
+        try:
+            audience.listener = publisher.declare_matching_listener(self._direct(lambda _: _guarded(on_change)))
+        except z.ZError as error:
+            raise RemoteTransportError(f"the network session refuses {key}: {error}") from None
+        return self._keep(audience)
+
     def token(self, key: str) -> Declared:
         declared: Declared = self._declare(self.session.liveliness().declare_token, key)
         return self._keep(declared)
@@ -242,22 +372,67 @@ class Bus:
         timeout: float,
         on_reply: OnReply,
         on_done: Callable[[], None],
+        on_cbor: OnAnswer | None = None,
     ) -> None:
-        """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``."""
-        z = self._zenoh
+        """Query all who answer on ``key``. ``on_done`` is called once, after the last reply or after ``timeout``.
+
+        Args:
+            on_reply: gets the replies of our own protocol, which are JSON.
+            on_cbor: gets those of protocol 1.0.
+        """
+        json = self._zenoh.Encoding.APPLICATION_JSON
 
         def callback(reply: zenoh.Reply) -> None:
             sample = reply.ok
-            if sample is not None and sample.encoding == z.Encoding.APPLICATION_JSON:
-                _guarded(on_reply, str(sample.key_expr), sample.payload.to_bytes())
+            if sample is not None and sample.encoding == json:
+                on_reply(str(sample.key_expr), sample.payload.to_bytes())
+            elif on_cbor is not None:
+                answer = self._answer_of(reply)
+                if answer.is_cbor and not answer.is_error:
+                    on_cbor(answer)
 
+        self._get(key, callback, on_done, payload, timeout, self._zenoh.QueryTarget.ALL)
+
+    def query(
+        self, key: str, payload: bytes | None, timeout: float, on_answer: OnAnswer, on_done: Callable[[], None]
+    ) -> None:
+        """Query whoever offers ``key``, as programs of protocol 1.0 do. ``on_done`` is called once, after the last
+        answer: also when there was none, because nobody offers it or whoever did is gone."""
+
+        def callback(reply: zenoh.Reply) -> None:
+            on_answer(self._answer_of(reply))
+
+        self._get(key, callback, on_done, payload, timeout, self._zenoh.QueryTarget.BEST_MATCHING)
+
+    def _answer_of(self, reply: zenoh.Reply) -> Answer:
+        content = reply.ok or reply.err
+        assert content is not None
+        replier = reply.replier_id
+        return Answer(
+            key="" if reply.ok is None else str(reply.ok.key_expr),
+            payload=content.payload.to_bytes(),
+            is_error=reply.ok is None,
+            is_cbor=content.encoding == self._zenoh.Encoding.APPLICATION_CBOR,
+            zid="" if replier is None else str(replier.zid),
+        )
+
+    def _get(
+        self,
+        key: str,
+        callback: Callable[[zenoh.Reply], None],
+        on_done: Callable[[], None],
+        payload: bytes | None,
+        timeout: float,
+        target: zenoh.QueryTarget,
+    ) -> None:
+        z = self._zenoh
         try:
             self.session.get(
                 key,
-                self._direct(callback, on_done),
+                self._direct(lambda reply: _guarded(callback, reply), lambda: _guarded(on_done)),
                 payload=payload,
                 timeout=timeout,
-                target=z.QueryTarget.ALL,
+                target=target,
                 consolidation=z.ConsolidationMode.NONE,
                 congestion_control=z.CongestionControl.BLOCK,
             )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
 from heros.net.end import End, Surroundings
 from heros.net.packets import BATCH_BYTES, CLIENT, Kind
+from heros.net.waiter import Waiter
 from heros.transport import Channel, OnReply, Peer, Receiver, Reply
 from heros.workers import Timer
 
@@ -34,9 +34,6 @@ log = logging.getLogger("heros.net")
 
 UNREAD_BYTES: Final = 64 * limits.KIB
 """As much as one batch of zenoh, of which each queue has two."""
-
-WAIT_SLICE: Final = 0.25 if sys.platform == "win32" else limits.LONG_WAIT_SECONDS
-"""Ctrl-C interrupts a wait for a lock at once, except on Windows."""
 
 
 class _Pending:
@@ -48,24 +45,6 @@ class _Pending:
         self.deliver = deliver
         self.sent = 0
         """What the outbox had sent after this call; its reply says that the server has read all of it."""
-
-
-class _Waiter:
-    """A thread that waits for one reply."""
-
-    __slots__ = ("_arrived", "reply")
-
-    def __init__(self) -> None:
-        self.reply: Reply | BaseException | None = None
-        self._arrived = threading.Lock()
-        self._arrived.acquire()
-
-    def deliver(self, reply: Reply | BaseException) -> None:
-        self.reply = reply
-        self._arrived.release()
-
-    def wait(self, seconds: float) -> bool:
-        return self._arrived.acquire(timeout=seconds)
 
 
 class NetChannel(End):
@@ -96,11 +75,11 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
         timeout: float | None,
     ) -> Reply:
-        waiter = _Waiter()
+        waiter: Waiter[Reply | BaseException] = Waiter()
         deadline = None if timeout is None else time.monotonic() + timeout
         ident = self._begin(waiter.deliver, op, member, object_id, chain, header, buffers)
         try:
-            self._wait(waiter, deadline)
+            waiter.wait(deadline, self.name)
         finally:
             self._pending.pop(ident, None)
         reply = waiter.reply
@@ -186,22 +165,6 @@ class NetChannel(End):
     def _check_open(self) -> None:
         if self._reason is not None:
             raise PeerLost(str(self._reason))
-
-    def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
-        started = time.monotonic()
-        told = False
-        while True:
-            patience = WAIT_SLICE
-            if deadline is not None:
-                patience = min(patience, max(0.0, deadline - time.monotonic()))
-            if waiter.wait(patience):
-                return
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return
-            if not told and now - started >= limits.LONG_WAIT_SECONDS:
-                told = True
-                log.info("A call to %s has waited for %.0f s and goes on waiting", self.name, now - started)
 
     def _hand_over(self, on_reply: OnReply, reply: Reply | BaseException) -> None:
         self._surroundings.workers.post(partial(on_reply, reply))

@@ -5,29 +5,62 @@ key expression                         what                 meaning
 =====================================  ===================  =====================================================
 ``@object/<realm>/<name>/_health``     liveliness token     a HERO of that name is there (as in protocol 1.0)
 ``@object/<realm>/<name>/_discover``   queryable            one answer for each HERO of that name: its entry
+``@object/<realm>/<name>/<member>``    queryable, samples   a member of a HERO, in protocol 1.0 (``legacy``)
 ``@heros/<realm>/<node>/alive``        liveliness token     the node is there
 ``@heros/<realm>/<node>/in/<from>``    samples              packets (``packets``) from one node to another
 ``@heros/<realm>/<node>/directory``    queryable            the entries of all HEROs of the node
 ``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
 =====================================  ===================  =====================================================
 
-A HERO costs the first two, a node the other four. The sender of a packet is part of its key, so that Zenoh's access
-control can say who may talk to whom. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric:
-none of them can be a wildcard.
+A HERO costs a token and a queryable for everything under its name, a node the last four. The sender of a packet is part
+of its key, so that Zenoh's access control can say who may talk to whom. Names and realms have passed
+``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
 """
 
 from __future__ import annotations
 
-__all__ = ["alive", "changes", "directory", "discover", "health", "inbox", "node_of", "sender_of"]
+__all__ = [
+    "alive",
+    "asked_member",
+    "changes",
+    "directory",
+    "discover",
+    "health",
+    "inbox",
+    "member",
+    "name_of",
+    "node_of",
+    "sender_of",
+    "under",
+]
 
 
 def health(realm: str, name: str) -> str:
+    """``name`` may be ``*``, to see every HERO."""
     return f"@object/{realm}/{name}/_health"
 
 
 def discover(realm: str, name: str) -> str:
     """``name`` may be ``*``, to ask for every HERO."""
     return f"@object/{realm}/{name}/_discover"
+
+
+def member(realm: str, name: str, member: str) -> str:
+    """A member of a HERO in protocol 1.0; calls ask for ``<member>/**``."""
+    return f"@object/{realm}/{name}/{member}"
+
+
+def under(realm: str, name: str = "") -> str:
+    """Everything of one HERO; without ``name``, of all of them."""
+    return f"@object/{realm}/{name}/**" if name else f"@object/{realm}/**"
+
+
+def asked_member(key: str) -> str:
+    """The member that a query under a HERO's name asks for, of one HERO or of many; empty: none in particular."""
+    chunks = key.split("/")
+    if len(chunks) == 5 and chunks[4] == "**":
+        del chunks[4]
+    return chunks[3] if len(chunks) == 4 and chunks[3].isidentifier() else ""
 
 
 def alive(realm: str, node_id: str = "*") -> str:
@@ -44,6 +77,11 @@ def directory(realm: str, node_id: str) -> str:
 
 def changes(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/changes"
+
+
+def name_of(key: str) -> str:
+    """The HERO of a ``health``, ``discover`` or ``member`` key."""
+    return key.split("/")[2]
 
 
 def node_of(key: str) -> str:

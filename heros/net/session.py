@@ -2,7 +2,8 @@
 
 What there is
     One zenoh session, opened on a thread of its own at once, so that nobody waits for it who does not need it. In it
-    four declarations of the node and two of each HERO (``keys``), and one sender for each peer that is talked to.
+    four declarations of the node, one of ``legacy`` and two of each HERO (``keys``), and one sender for each peer that
+    is talked to.
 
 How two nodes meet
     The client sends HELLO until it is answered, because zenoh loses what has no route yet. The server makes a link at
@@ -36,6 +37,9 @@ from heros.net.channel import NetChannel
 from heros.net.discovery import OUR_QUERY, Discovery, Finder
 from heros.net.end import End, Surroundings
 from heros.net.greeting import Greeting
+from heros.net.legacy.channel import LegacyChannel
+from heros.net.legacy.entry import LegacyEntry
+from heros.net.legacy.gateway import Gateway
 from heros.net.link import NetLink
 from heros.net.packets import CLIENT, HEAD, SERVER, Kind, Packet, head, parse
 from heros.transport import Channel, Peer, Receiver
@@ -86,12 +90,14 @@ class Network:
         self._receiver = receiver
         self._bus = Bus()
         self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
-        self._discovery = Discovery(realm, own.node_id, self._bus, workers)
+        self._gateway = Gateway(realm, own.node_id, self._bus, workers, receiver)
+        self._discovery = Discovery(realm, own.node_id, self._bus, workers, self._gateway)
         self._finder: Finder | None = None
         self._alive: set[str] = set()
         self._alive_changed = threading.Condition()
         self._ends: dict[tuple[str, int, int], End] = {}
         self._attempts: dict[tuple[str, int], _Attempt] = {}
+        self._legacy: set[LegacyChannel] = set()
         self._greetings = Strand()
         self._strays: set[tuple[str, int, int]] = set()
         self._complained: set[str] = set()
@@ -193,7 +199,7 @@ class Network:
     # -- the client's side ------------------------------------------------------------------------------------
 
     def connect(self, entry: Entry, receiver: Receiver, timeout: float = limits.NET_CONNECT_SECONDS) -> Channel:
-        """A channel to the node of ``entry``.
+        """A channel to the node of ``entry``, or to the HERO itself where that speaks protocol 1.0.
 
         Args:
             receiver: where the frames go that this node sends to us.
@@ -207,6 +213,8 @@ class Network:
         deadline = time.monotonic() + timeout
         if not self.ready(timeout):
             raise RemoteTransportError(f"the network of realm {self.realm!r} was not open within {timeout:g} s")
+        if isinstance(entry, LegacyEntry):
+            return self._connect_legacy(entry, receiver, deadline - time.monotonic())
         if not self._wait_alive(entry.node_id, deadline):
             raise HEROUnavailable(f"HERO {entry.name!r}: its process (pid {entry.pid} on {entry.host}) is gone")
         peer = Peer(entry.node_id, entry.pid, entry.host)
@@ -216,6 +224,18 @@ class Network:
         except BaseException:
             channel.close()
             raise
+        return channel
+
+    def _connect_legacy(self, entry: LegacyEntry, receiver: Receiver, timeout: float) -> Channel:
+        channel = LegacyChannel(self._bus, self._own.node_id, self._workers, entry, receiver, self._legacy.discard)
+        self._legacy.add(channel)
+        try:
+            channel.connect(timeout)
+        except BaseException:
+            channel.close()
+            raise
+        if self._closed:
+            channel.close()
         return channel
 
     def _wait_alive(self, node_id: str, deadline: float) -> bool:
@@ -363,8 +383,12 @@ class Network:
         self._closed = True
         atexit.unregister(self.close)
         self._discovery.close()
+        self._gateway.close()
+        reason = PeerLost(f"the network of realm {self.realm!r} was closed by this process")
         for end in list(self._ends.values()):
-            end.end(PeerLost(f"the network of realm {self.realm!r} was closed by this process"))
+            end.end(reason)
+        for channel in list(self._legacy):
+            channel.end(reason)
         if self._opened.wait(CLOSE_SECONDS):
             self._bus.close()
 
@@ -372,4 +396,6 @@ class Network:
         """In a forked child: forget everything without a word. The session stays the parent's."""
         self._closed = True
         atexit.unregister(self.close)
+        for channel in self._legacy:
+            channel.abandon()
         self._bus.abandon()

@@ -24,7 +24,7 @@ import pytest
 import heros
 from heros import DatasourceObserver, EventObserver, HEROObserver, LocalDatasourceHERO, RemoteHERO
 from heros.demo.loopback import free_port, zenoh_config
-from tests.harness import DROPIN, ORIGINAL, Child, original_environment, wait_until
+from tests.harness import DROPIN, ORIGINAL, Child, wait_until
 
 pytestmark = pytest.mark.skipif(not DROPIN.exists(), reason="`make test` makes .venv-dropin, with BOSS and others")
 
@@ -54,7 +54,7 @@ def boss(
     file = directory / "heros.json"
     file.write_text(json.dumps({"rows": [{"doc": hero} for hero in heros]}))
     arguments = ["--url", file.as_uri(), "--realm", realm, *(["--expose", "--name", expose] if expose else [])]
-    with Child(COMMAND, *arguments, python=DROPIN, env={"PYTHONWARNINGS": "ignore", **(env or {})}) as child:
+    with Child(COMMAND, *arguments, interpreter=DROPIN, env={"PYTHONWARNINGS": "ignore", **(env or {})}) as child:
         try:
             yield child
         finally:
@@ -106,16 +106,16 @@ print("OUTCOME", json.dumps({"version": heros.__version__, "modules": outcome}),
 """
 
 
-def import_all(python: Path, env: Mapping[str, str | None]) -> dict[str, Any]:
-    with Child(IMPORT_ALL, python=python, env=env) as child:
+def import_all(interpreter: Path, paths: str | None = None) -> dict[str, Any]:
+    with Child(IMPORT_ALL, interpreter=interpreter, env={"PYTHONPATH": paths}) as child:
         return json.loads(child.expect("OUTCOME", START))  # type: ignore[no-any-return]
 
 
 @pytest.mark.skipif(not ORIGINAL.exists(), reason="`make test` makes .venv-original")
 def test_whatever_imports_with_the_original_imports_here():
     (packages,) = DROPIN.parent.parent.glob("lib/python*/site-packages")
-    theirs = import_all(ORIGINAL, original_environment(packages))
-    ours = import_all(DROPIN, {})
+    theirs = import_all(ORIGINAL, str(packages))
+    ours = import_all(DROPIN)
     assert theirs["version"] == "2026.2.2"
     assert ours["version"] == heros.__version__
     assert len(ours["modules"]) > 100
@@ -216,7 +216,7 @@ def test_boss_as_a_hero(tmp_path):
 def test_boss_from_the_environment(tmp_path):
     """The JSON text in a variable, an asynchronous datasource, and the level of the log."""
     document = json.dumps(configuration("alone", "boss.dummies.Dummy", datasource={"async": True, "observables": {}}))
-    with Child(COMMAND, "--log", "debug", python=DROPIN, env={"BOSS": document}) as process:
+    with Child(COMMAND, "--log", "debug", interpreter=DROPIN, env={"BOSS": document}) as process:
         alone = proxy("alone")
         got: list[Any] = []
         alone.observable_data.connect(got.append)
@@ -365,7 +365,7 @@ def test_archivers_of_herostools(tmp_path):
         image = np.load(tmp_path / "npy" / f"{number}.npy")
         assert image.shape == (48, 64)
         assert image.dtype == np.uint16
-    with Child(read, tmp_path / "store", python=DROPIN) as child:
+    with Child(read, tmp_path / "store", interpreter=DROPIN) as child:
         shapes = child.expect("SHAPES", START)
     assert shapes == " ".join(f"('frame-{number}', (48, 64))" for number in range(3))
 
@@ -446,7 +446,7 @@ def test_prometheus_pusher_of_herostools():
         server.pushed = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_port}"
-        with Weather("weather") as weather, Child(PUSHER, address, python=DROPIN) as child:
+        with Weather("weather") as weather, Child(PUSHER, address, interpreter=DROPIN) as child:
             child.ready(START)
 
             def pushed() -> tuple[str, str] | None:

@@ -425,12 +425,12 @@ def test_the_arguments_of_an_error_may_be_missing() -> None:
     assert decode(packed(35, msgpack.packb(["a", "b", "c", "d"]))) == (ErrorDescription("a", "b", "c", "d"), True)
 
 
-def test_an_error_is_not_a_reference() -> None:
+def test_an_error_in_a_value_is_lifted_like_a_reference() -> None:
     header, _ = encode([error])
     value, found = decode(header)
-    assert (value, found) == ([error], False)
+    assert (value, found) == ([error], True)
     assert type(value[0]) is ErrorDescription
-    assert replace_references(value, lambda reference: 1 / 0) == [error]
+    assert replace_references(value, lambda reference: reference.message) == [error.message]
     assert not decode(encode([np.float64(1), {1, 2}])[0])[1]
 
 

@@ -48,6 +48,9 @@ log = logging.getLogger("heros.net")
 OUR_QUERY: Final = b"heros2"
 """Payload of our discovery queries. Those of protocol 1.0 have none; they are not answered here."""
 
+DECLARE_SECONDS: Final = 1.0
+"""How long the making of a HERO waits for zenoh to declare it, which takes well below a millisecond."""
+
 LOOK_SECONDS: Final = 0.25
 """How often it is looked whether anybody is connected by now: zenoh does not tell."""
 
@@ -258,9 +261,15 @@ class Discovery:
         self._later(self._open)
 
     def announce(self, entry: Entry) -> None:
+        """Returns when it is declared, if the session is open: who is then told of the HERO, and is a program of
+        protocol 1.0, asks for it at once, and only once."""
         version = self.directory.add(entry)
         if version is not None:
             self._later(partial(self._announce, version, entry))
+            if self._opened:
+                done = threading.Event()
+                self._strand.post(done.set, self._workers)
+                done.wait(DECLARE_SECONDS)
 
     def withdraw(self, entry: Entry) -> None:
         version = self.directory.remove(entry)
@@ -302,7 +311,9 @@ class Discovery:
         self._tell("added", [entry])
 
     def _withdraw(self, version: int, entry: Entry) -> None:
-        for declared in reversed(self._declared.pop(entry.instance, [])):
+        # The token last: an observer of protocol 1.0 that sees it go asks whether anybody still answers for the HERO,
+        # and never again.
+        for declared in self._declared.pop(entry.instance, []):
             self._bus.undeclare(declared)
         self._gateway.withdraw(entry)
         if self._opened:

@@ -32,6 +32,7 @@ from heros import (
     LocalHERO,
     PolledLocalDatasourceHERO,
     RemoteHERO,
+    __version__,
     event,
 )
 from heros.event import reliable
@@ -885,7 +886,7 @@ def destroy(heros: Any) -> None:
 
 def main(role: str, realm: str) -> None:
     HEROPeer(realm=realm)  # keeps the session of the original open between two features
-    print("READY", flush=True)
+    print("READY", __version__, flush=True)
     offered: dict[str, Any] = {}
     for line in sys.stdin:
         order, key = line.split()

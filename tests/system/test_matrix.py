@@ -15,12 +15,14 @@ from typing import Final
 
 import pytest
 
+import heros
 from heros.demo.loopback import free_port, zenoh_config
 from tests.harness import ORIGINAL, ROOT, Child
 from tests.system.features import FEATURES
 
 PROGRAM = Path(__file__).with_name("features.py")
 TABLE = ROOT / "docs" / "_generated" / "matrix.md"
+ORIGINAL_VERSION = "2026.2.2"
 SECONDS = 100.0
 
 
@@ -67,6 +69,10 @@ class Pair:
             env={**environment, "HEROS_ZENOH_CONFIG": zenoh_config(port, listen=False)},
             interpreter=ORIGINAL if direction.original_uses else None,
         )
+
+        versions = self.offering.ready(SECONDS), self.using.ready(SECONDS)
+        originals = direction.original_offers, direction.original_uses
+        assert versions == tuple(ORIGINAL_VERSION if original else heros.__version__ for original in originals)
 
     def run(self, feature: str) -> None:
         """Have the one offer it and the other use it.

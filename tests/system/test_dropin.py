@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -24,7 +25,7 @@ import pytest
 import heros
 from heros import DatasourceObserver, EventObserver, HEROObserver, LocalDatasourceHERO, RemoteHERO
 from heros.demo.loopback import free_port, zenoh_config
-from tests.harness import DROPIN, ORIGINAL, Child, wait_until
+from tests.harness import DROPIN, ORIGINAL, ROOT, Child, wait_until
 
 pytestmark = pytest.mark.skipif(not DROPIN.exists(), reason="`make test` makes .venv-dropin, with BOSS and others")
 
@@ -240,6 +241,43 @@ def test_a_polled_datasource_ends_while_it_publishes(tmp_path):
         wait_until(lambda: seen == set(names), START)
 
 
+def test_the_boss_on_the_page(tmp_path, capsys):
+    """The JSON and the program of docs/migrating.md, with another directory, port and interval."""
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    program = next(each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "the-boss" in each)
+    port, store = free_port(), tmp_path / "images"
+    for old, new in (("/data/images", str(store)), ("9090", f"{port}"), ('"interval": 5', '"interval": 0.05')):
+        assert old in document
+        document = document.replace(old, new)
+    rows = json.loads(document)["rows"]
+    with boss(tmp_path, *rows, expose="the-boss") as process:
+        for name in (*(row["_id"] for row in rows), "the-boss"):
+            proxy(name)
+        wait_until(lambda: "adc_voltage_value" in scrape(port), START, lambda: process.output)
+
+        exec(program, {})
+        shown = ""
+
+        def done() -> bool:
+            nonlocal shown
+            shown += capsys.readouterr().out
+            proxy("camera").arm()  # again, if the archiver was not there yet
+            return (store / "frame-2" / "zarr.json").exists() and "(600, 800)" in shown
+
+        wait_until(done, START, lambda: process.output)
+        assert "running" in shown
+
+
+def scrape(port: int) -> str:
+    """What the exporter tells, as far as it runs."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+            return str(reply.read().decode())
+    except OSError:
+        return ""
+
+
 # -- herosdevices ---------------------------------------------------------------------------------------------
 
 CAMERA = configuration(
@@ -411,19 +449,12 @@ def test_prometheus_exporter_of_herostools(tmp_path):
     )
     sensor = configuration("sensor", "boss.dummies.PolledDatasourceDummy", datasource=polled())
 
-    def scrape() -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
-                return str(reply.read().decode())
-        except OSError:
-            return ""
-
     with boss(tmp_path, exporter, sensor) as process, Weather("weather") as weather:
         remote = proxy("exporter")
 
         def exported() -> str:
             weather.observable_data({"temperature": (0.42, "V"), "wind": (7.5, "m/s")})
-            text = scrape()
+            text = scrape(port)
             return text if "weather" in text and "sensor" in text else ""
 
         text = wait_until(exported, START, lambda: process.output)

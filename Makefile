@@ -72,7 +72,7 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable ".[$*]"
 	@touch $@
 
-# The original HEROS has the same import name.
+# The original HEROS, as a peer. It has the same import name.
 .venv-original/.installed: | $(BIN)/python
 	@echo "Installing the original heros into .venv-original"
 	@$(BIN)/python -m venv --clear .venv-original

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from heros import LocalDatasourceHERO, LocalHERO, RemoteHERO, event
+from heros.event import reliable
 
 
 class Opaque:
@@ -123,6 +124,7 @@ class Instrument(LocalHERO):
     def gain(self, value):
         raise ValueError(f"gain {value} is out of range")
 
+    @reliable  # of others, zenoh loses a large one now and then when the machine is busy
     @event
     def tick(self, value):
         return value

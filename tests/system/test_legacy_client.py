@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ import pytest
 import heros
 from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, RemoteHERO
 from heros.demo.loopback import zenoh_config
+from heros.entry import Entry
 from heros.exceptions import (
     CallTimeout,
     EncodeError,
@@ -163,13 +165,27 @@ def test_watching_tells_of_it_without_listing(original: Original) -> None:
     assert later == news
 
 
-def test_each_hero_is_listed_once_of_whichever_kind_it_is(original: Original) -> None:
+def test_each_hero_is_seen_once_of_whichever_kind_it_is(original: Original, tmp_path: Path) -> None:
+    program = f"""
+import sys, heros
+with heros.LocalHERO("ours-elsewhere", realm={original.realm!r}):
+    print("READY", flush=True)
+    sys.stdin.read()
+"""
+    config = zenoh_config(original.port, listen=False)
+    elsewhere = {"HEROS_ZENOH_CONFIG": config, "HEROS_RUNTIME_DIR": str(tmp_path)}  # as on another computer
     original.start("old")
-    original.hero("old")
-    with LocalHERO("ours", realm=original.realm):
-        found = current().network(original.realm).entries(WAIT)
-        assert sorted(entry.name for entry in found) == ["old", "ours"]
-        assert [entry.name for entry in found if isinstance(entry, LegacyEntry)] == ["old"]
+    seen: list[Entry] = []
+    with LocalHERO("ours", realm=original.realm), Child(program, env=elsewhere) as child:
+        network = current().network(original.realm)
+        network.watch(seen.append, seen.remove)
+        original.hero("old")
+        child.ready(WAIT)
+        RemoteHERO("ours-elsewhere", original.realm, wait=WAIT)
+        wait_until(lambda: len(seen) == 3, WAIT, lambda: f"{seen}")
+        for entries in (network.entries(WAIT), seen):
+            assert sorted(entry.name for entry in entries) == ["old", "ours", "ours-elsewhere"]
+            assert [entry.name for entry in entries if isinstance(entry, LegacyEntry)] == ["old"]
 
 
 def test_one_that_has_the_name_of_ours_is_seen_when_ours_is_gone(original: Original) -> None:
@@ -515,9 +531,12 @@ def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Original) -> None
 
 
 class Ours(LocalHERO):
+    """One of ours, which old programs can find when it is made: the network is told of it in the background."""
+
     def __init__(self, name: str, realm: str) -> None:
         self.received: list[Any] = []
         super().__init__(name, realm=realm)
+        wait_until(lambda: current().network(realm).find(name, WAIT), WAIT)
 
     def take(self, value: Any) -> None:
         self.received.append(value)

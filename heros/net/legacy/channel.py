@@ -1,13 +1,16 @@
 """A channel to one HERO of protocol 1.0: it keeps the contract of ``transport`` towards a peer that knows none of it.
 
-What becomes of a frame
-    CALL, GET, SET, ONEWAY    a query of ``<base>/<member>/**``, whose answer is the reply
-    BIND                      a query of ``<base>/_capabilities``, once
-    SUBSCRIBE                 a subscription in zenoh to ``<base>/<event>``; then a query, so that the HERO's process
-                              has heard of the subscription before anybody relies on it
-    ACK                       nothing is sent: see below
-    reply                     RESULT, or ERROR with the exception
-    sample                    SAMPLE with a number of ours, as those of protocol 1.0 have none
+========================  ==========================================================================================
+frame                     what it becomes
+========================  ==========================================================================================
+CALL, GET, SET, ONEWAY    a query of ``<base>/<member>/**``, whose answer is the reply
+BIND                      a query of ``<base>/_capabilities``, once
+SUBSCRIBE                 a subscription in zenoh to ``<base>/<event>``; then a query, so that the HERO's process has
+                          heard of the subscription before anybody relies on it
+ACK                       nothing is sent: see *Samples*
+RESULT, ERROR             comes of an answer, or of an error reply with an exception
+SAMPLE                    comes of a sample, with a number of ours, as those of protocol 1.0 have none
+========================  ==========================================================================================
 
 When there is no reply
     Zenoh says that a query is over when whoever would answer it is gone. A call that was not answered by then ends with
@@ -103,7 +106,7 @@ class _Answered(NamedTuple):
         assert self.answer is not None
         try:
             return self.call.read(self.answer)
-        except HEROSError as error:
+        except Exception as error:  # whatever it is, whoever waits for it must hear of it
             return error
 
 
@@ -476,8 +479,8 @@ class LegacyChannel:
     def _translate(self, feed: _Feed, sequence: int, index: int, payload: bytes) -> None:
         try:
             header, buffers = translate.read_value(payload, self._own)
-        except HEROSError as error:
-            log.error("A sample of %s could not be read: %s", self.name, error)
+        except Exception as error:
+            log.error("A sample of %s could not be read: %s: %s", self.name, type(error).__name__, error)
             self._hand_on(feed, Kind.GAP, sequence, index, b"", ())  # as if it had been dropped
         else:
             self._hand_on(feed, Kind.SAMPLE, sequence, index, header, buffers)

@@ -8,9 +8,9 @@ Calls
 Events
     Nothing is encoded for existing HEROs unless one of them listens. Two steps see to that:
 
-    - One publisher for the whole realm knows whether anybody has subscribed to anything in it, as programs of ours
-      never do. While that is so, and only then, each event has a publisher, which knows whether somebody has
-      subscribed to this very event.
+    - One publisher for the whole realm knows whether anybody has subscribed to anything in it, which programs of ours
+      do with existing HEROs alone. While that is so, and only then, each event has a publisher, which knows whether
+      somebody has subscribed to this very event.
     - While that is so, the event has a *feed*: a subscriber like others, whose samples are sent on in CBOR. It grants
       credit as they are sent, so an existing HERO that does not read is a slow subscriber like others too.
 
@@ -23,7 +23,6 @@ Without cbor2
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections import deque
@@ -32,7 +31,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from heros import codec, limits
-from heros.buffers import Buffer, settle_buffer
+from heros.buffers import Buffer
 from heros.codec import ErrorDescription
 from heros.entry import Entry
 from heros.exceptions import DecodeError, EncodeError, HEROSError, HEROUnavailable, RemoteTransportError
@@ -40,9 +39,10 @@ from heros.net import keys
 from heros.net.bus import Audience, Bus, Question
 from heros.net.legacy import cbor, translate
 from heros.net.legacy.descriptor import capabilities_to_legacy, descriptor_of
-from heros.transport import Payload, Peer, Receiver, Task, Transport
+from heros.net.legacy.links import Calls, Feed
+from heros.transport import Receiver, Task
 from heros.wire import Fault, Kind, NodeMember, Op
-from heros.workers import Strand, Workers
+from heros.workers import Workers
 
 __all__ = ["Gateway"]
 
@@ -51,11 +51,8 @@ log = logging.getLogger("heros.net")
 SENDERS: Final = 16
 """Replies that are sent at the same time. Zenoh blocks whoever sends to a peer that does not read."""
 
-_OLD_PEERS: Final = Peer(cbor.OLD, 0, "a program with protocol 1.0")
-"""Who asks: Zenoh does not tell more of it."""
-
-_OnReply = Callable[[int, int, "bytes | memoryview", Sequence[Buffer]], None]
-"""Kind and op of the frame, its header and its buffers. Must not block."""
+SMALL: Final = 512
+"""Bytes of a reply that is sent whatever waits: of each query one may be under way, which takes as much."""
 
 
 class _Description(NamedTuple):
@@ -96,14 +93,15 @@ class Gateway:
         self._bus = bus
         self._workers = workers
         self._receiver = receiver
-        self._calls = _Calls(receiver)
+        self._calls = Calls(receiver)
         self._outgoing = _Outgoing(workers)
         self._heroes: dict[str, _Hero] = {}
         self._audience: Audience | None = None
         self._lock = threading.Lock()  # of what there is of events; taken by workers only
         self._asked = 0
+        self._counting = threading.Lock()
         self._told = False
-        self._closed = False
+        self._closed = threading.Event()
 
     # -- what is offered; on workers --------------------------------------------------------------------------
 
@@ -128,10 +126,13 @@ class Gateway:
 
     def close(self) -> None:
         """The session is about to be closed. Never blocks."""
-        self._closed = True
+        self._closed.set()
         for hero in list(self._heroes.values()):
-            for event in hero.events or ():
-                event.end("the network was closed by this process")
+            self._end_feeds(hero)
+
+    def _end_feeds(self, hero: _Hero) -> None:
+        for event in hero.events or ():
+            event.end("the network was closed by this process")
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -139,14 +140,16 @@ class Gateway:
         """Answer a query for that HERO or something of it. On a thread of zenoh: never blocks."""
         hero = self._heroes.get(entry.instance)
         member = keys.asked_member(question.key)
-        if hero is None or not member or self._closed or self._asked >= limits.QUEUED_REQUESTS:
+        if hero is None or not member or self._closed.is_set() or self._asked >= limits.QUEUED_REQUESTS:
             question.close()
             return
-        self._asked += 1  # zenoh's threads and workers count without a lock: the limit need not be exact
+        with self._counting:
+            self._asked += 1
         self._workers.post(partial(self._answer, hero, member, question))
 
     def _answer(self, hero: _Hero, member: str, question: Question) -> None:
-        self._asked -= 1
+        with self._counting:
+            self._asked -= 1
         asked = _Asked(self._outgoing, question, hero.entry, member, self._node_id)
         try:
             if member == "_discover":
@@ -203,7 +206,7 @@ class Gateway:
     def _settle(self, hero: _Hero) -> None:
         """Have feeds for those events of a HERO that somebody listens to."""
         audience = self._audience
-        if audience is None or (hero.events is None and not audience.present):
+        if self._closed.is_set() or audience is None or (hero.events is None and not audience.present):
             return
         with self._lock:
             try:
@@ -214,6 +217,8 @@ class Gateway:
                     hero.events = self._declare_events(hero)
                 for event in hero.events:
                     event.settle()
+                if self._closed.is_set():  # meanwhile
+                    self._end_feeds(hero)
             except (RemoteTransportError, HEROUnavailable) as error:  # the session is closed, or the HERO withdrawn
                 log.debug("HERO %s: %s", hero.endpoint, error)
 
@@ -233,8 +238,8 @@ class Gateway:
                 )
         return events
 
-    def _feed(self, endpoint: str, audience: Audience, object_id: int, index: int, look: Task) -> _Feed:
-        feed = _Feed(endpoint, audience, self._node_id, self._receiver, self._workers, look)
+    def _feed(self, endpoint: str, audience: Audience, object_id: int, index: int, look: Task) -> Feed:
+        feed = Feed(endpoint, audience, self._node_id, self._receiver, self._workers, look)
         feed.open(object_id, index)
         return feed
 
@@ -249,67 +254,6 @@ def _description(value: Any) -> _Description:
     capabilities = value["capabilities"]
     members = {each["name"]: (index, each["flavor"]) for index, each in enumerate(capabilities)}
     return _Description(value["object_id"], members, capabilities)
-
-
-# -- links ----------------------------------------------------------------------------------------------------
-
-
-class _Calls:
-    """The server end of all calls of existing HEROs. A :class:`heros.transport.Link`."""
-
-    transport: Transport = "net"
-    peer = _OLD_PEERS
-    closed = False
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._receiving = threading.Lock()
-        self._idents = itertools.count(1)
-        self._pending: dict[int, _OnReply] = {}
-
-    def call(
-        self, op: int, member: int, object_id: int, header: bytes, buffers: Sequence[Buffer], on_reply: _OnReply
-    ) -> None:
-        """Carry out a call, in this thread unless it has to wait for others."""
-        ident = next(self._idents)
-        self._pending[ident] = on_reply
-        fields = (Kind.CALL, 0, op, member, ident, object_id, 0, len(header), len(buffers))
-        with self._receiving:
-            task = self._receiver.receive(self, fields, header, buffers)
-        if task is not None:
-            task()
-
-    def ask(self, member: NodeMember, arguments: list[Any]) -> Any:
-        """What the node itself answers, at once.
-
-        Raises:
-            HEROUnavailable: the HERO is gone.
-        """
-        return _ask(partial(self.call, Op.CALL, member, 0), arguments)
-
-    def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
-        on_reply = self._pending.pop(call_id, None)
-        if on_reply is not None:
-            on_reply(kind, op, header, buffers)
-
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
-        return False
-
-    def collect(self) -> None:
-        """Nothing waits here."""
-
-    def close(self, reason: str) -> None:
-        """There is no single peer that could be disconnected."""
-
-
-def _ask(call: Callable[[bytes, Sequence[Buffer], _OnReply], None], arguments: list[Any]) -> Any:
-    replies: list[tuple[int, Any]] = []
-    header, buffers = codec.encode(arguments)
-    call(header, buffers, lambda kind, op, *encoded: replies.append((kind, codec.decode(*encoded)[0])))
-    (kind, value), *_ = replies or [(Kind.ERROR, "the node does not answer")]
-    if kind != Kind.RESULT:
-        raise HEROUnavailable(str(value))
-    return value
 
 
 class _Asked:
@@ -354,6 +298,7 @@ class _Asked:
 
         if not self._outgoing.post(nbytes, send_and_close):
             log.warning("A reply to %s is dropped: too many wait for peers that do not read them", question.key)
+            self.fail("HEROSError", "heros.exceptions", "the reply is lost: too many wait for peers that do not read")
 
     def take(self, kind: int, op: int, header: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
         """The node's reply."""
@@ -383,9 +328,9 @@ class _Outgoing:
         self._senders = 0
 
     def post(self, nbytes: int, send: Task) -> bool:
-        """Have ``send`` called by a worker; False, and it is not, when too much waits already. Never blocks."""
+        """Have ``send`` called by a worker. False: it is large, and too much waits already. Never blocks."""
         with self._lock:
-            if self._waiting and self._nbytes + nbytes > limits.NET_REPLY_BACKLOG_BYTES:
+            if self._waiting and nbytes > SMALL and self._nbytes + nbytes > limits.NET_REPLY_BACKLOG_BYTES:
                 return False
             self._waiting.append((nbytes, send))
             self._nbytes += nbytes
@@ -412,11 +357,11 @@ class _Outgoing:
 class _Event:
     """One event while somebody in the realm listens to something. Used with the gateway's lock held."""
 
-    def __init__(self, endpoint: str, audience: Audience, open_feed: Callable[[], _Feed]) -> None:
+    def __init__(self, endpoint: str, audience: Audience, open_feed: Callable[[], Feed]) -> None:
         self.endpoint = endpoint
         self.audience = audience
         self._open_feed = open_feed
-        self._feed: _Feed | None = None
+        self._feed: Feed | None = None
 
     def settle(self) -> None:
         present = self.audience.present
@@ -429,95 +374,3 @@ class _Event:
         feed, self._feed = self._feed, None
         if feed is not None:
             feed.end(reason)
-
-
-class _Feed:
-    """The samples of one event, on their way to existing HEROs. A :class:`heros.transport.Link` for this alone: when
-    its publisher loses patience, nothing else ends with it."""
-
-    transport: Transport = "net"
-    peer = _OLD_PEERS
-    IDENT: Final = 1
-
-    def __init__(
-        self, endpoint: str, audience: Audience, node_id: str, receiver: Receiver, workers: Workers, look: Task
-    ) -> None:
-        self.closed = False
-        self._endpoint = endpoint
-        self._audience = audience
-        self._node_id = node_id
-        self._receiver = receiver
-        self._workers = workers
-        self._look = look
-        self._receiving = threading.Lock()
-        self._ending = threading.Lock()
-        self._strand = Strand()
-        self._count = threading.Lock()
-        self._backlog = 0
-        self._complained = False
-        self._on_reply: _OnReply | None = None
-
-    def open(self, object_id: int, index: int) -> None:
-        """Subscribe. Raises ``HEROUnavailable``."""
-        _ask(self._call, [self.IDENT, object_id, index])
-
-    def _call(self, header: bytes, buffers: Sequence[Buffer], on_reply: _OnReply) -> None:
-        self._on_reply = on_reply
-        fields = (Kind.CALL, 0, Op.CALL, NodeMember.SUBSCRIBE, 1, 0, 0, len(header), len(buffers))
-        with self._receiving:
-            task = self._receiver.receive(self, fields, header, buffers)
-        if task is not None:
-            task()
-
-    def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:
-        on_reply, self._on_reply = self._on_reply, None
-        if on_reply is not None:
-            on_reply(kind, op, header, buffers)
-
-    def publish(self, kind: int, ident: int, sequence: int, index: int, payload: Payload, in_flight: int = 0) -> bool:
-        if self.closed:
-            return False
-        if kind != Kind.SAMPLE:  # protocol 1.0 has no word for what was missed, nor for the end
-            return True
-        with self._count:
-            if self._backlog and self._backlog + payload.nbytes > limits.NET_BACKLOG_BYTES:
-                return False
-            self._backlog += payload.nbytes
-        buffers = [settle_buffer(buffer) for buffer in payload.buffers]
-        self._strand.post(partial(self._send, index, payload.nbytes, payload.header, buffers), self._workers)
-        return True
-
-    def _send(self, index: int, nbytes: int, header: bytes, buffers: Sequence[Buffer]) -> None:
-        try:
-            if not self.closed:
-                self._audience.put(translate.value_to_cbor(header, buffers, self._node_id))
-        except RemoteTransportError:
-            pass  # the session is closed, and with it the audience
-        except HEROSError as error:
-            if not self._complained:
-                self._complained = True
-                log.error("%s: a sample is not sent to existing HEROs: %s", self._endpoint, error)
-        finally:
-            with self._count:
-                self._backlog -= nbytes
-        if self.closed:
-            self._look()  # it was disconnected because this took too long; is somebody still there?
-            return
-        with self._receiving:
-            self._receiver.receive(self, (Kind.ACK, 0, 0, 0, self.IDENT, index, 0, 0, 0), b"", ())
-
-    def collect(self) -> None:
-        """Nothing waits here."""
-
-    def close(self, reason: str) -> None:
-        log.warning("%s: those who listen in protocol 1.0 were disconnected: it %s", self._endpoint, reason)
-        self.end(reason)
-
-    def end(self, reason: str) -> None:
-        """It takes no further sample. Only the first call has an effect. Never blocks."""
-        with self._ending:
-            if self.closed:
-                return
-            self.closed = True
-        with self._receiving:
-            self._receiver.closed(self, RemoteTransportError(reason))

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import datetime
 import decimal
+import faulthandler
 import inspect
 import json
 import os
@@ -76,7 +77,9 @@ def until(condition: Callable[[], object], act: Callable[[], object] = lambda: N
     """Wait until it is so, doing something again and again meanwhile."""
     end = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        if time.monotonic() > end:
+            faulthandler.dump_traceback()  # the test shows it
+            raise AssertionError("waited in vain")
         act()
         time.sleep(0.02)
 

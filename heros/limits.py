@@ -46,6 +46,7 @@ __all__ = [
     "NET_HELD_SECONDS",
     "NET_HELLO_SECONDS",
     "NET_LINKS_PER_PEER",
+    "NET_MAILBOX_PACKETS",
     "NET_PING_SECONDS",
     "NET_RECYCLED_BUFFERS",
     "NET_RECYCLED_BYTES",
@@ -169,6 +170,9 @@ NET_CONNECT_SECONDS = 10.0
 
 NET_HELLO_SECONDS = 0.25
 """Until a HELLO is repeated: it is lost when Zenoh has no route yet."""
+
+NET_MAILBOX_PACKETS = 1024
+"""Packets that may wait to be read; a batch or a piece has up to 2 MiB, and readers are never far behind."""
 
 NET_SETTLE_SECONDS = 1.0
 """After a session is opened, how long scouting and gossip may take to find everybody on a quiet network."""

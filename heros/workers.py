@@ -248,6 +248,10 @@ class Workers:
         elif self._timers and self._keeper is None:
             self._waiter.wake()  # one of those that wait looks at the timers again
 
+    def spare(self) -> bool:
+        """Whether a worker waits, or another one may be started."""
+        return not self._stopped and (self._waiting > 0 or len(self._threads) < self._limit)
+
     def _start_follower(self) -> None:
         with self._lock:
             if self._waiting or len(self._threads) >= self._limit or self._stopped:

@@ -1,7 +1,7 @@
 """How far this package is from its targets: one row each, measured against a reference of the same run.
 
-Targets 1 to 4 take figures from the peers, which are measured for it; `make peers` shows the same rows with the figures
-of its own run. A row that cannot be measured is reported, the others go on, and the exit code is 1.
+Targets 1 to 4 and 8 take figures from the peers, which are measured for it; `make peers` shows the same rows with the
+figures of its own run. A row that cannot be measured is reported, the others go on, and the exit code is 1.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from benchmarks.peers.paths import ROOT
 from benchmarks.peers.process import Missing, PeerFailed
 from benchmarks.peers.results import Results
 
-from . import arrays, busy, calls, codec, events, many, starting, table
+from . import arrays, busy, calls, codec, events, many, network, starting, table
 from .bench import Bench, LeftOut, NotMeasured, Target
 from .row import Row
 
@@ -28,6 +28,7 @@ TARGETS: Final[Sequence[Target]] = (
     *busy.TARGETS,
     *many.TARGETS,
     *starting.TARGETS,
+    *network.TARGETS,
     *codec.TARGETS,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from heros.cli.secure import secure
 from heros.demo.children import ChildFailed
 from heros.demo.run import run
 from heros.exceptions import HEROSError
@@ -40,3 +41,6 @@ def demo(seconds: float) -> None:
         raise click.ClickException(str(error)) from None
     if not succeeded:
         raise click.exceptions.Exit(1)
+
+
+main.add_command(secure)

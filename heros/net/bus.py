@@ -13,8 +13,10 @@ Rules
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -31,6 +33,8 @@ __all__ = [
     "Bus",
     "Declared",
     "Encoding",
+    "Mailbox",
+    "Message",
     "OnAnswer",
     "OnPresence",
     "OnQuery",
@@ -40,6 +44,7 @@ __all__ = [
     "Question",
     "Sender",
     "in_callback",
+    "unpack",
 ]
 
 log = logging.getLogger("heros.net")
@@ -188,6 +193,60 @@ class Audience:
                 pass  # the session is closed, and took it along
 
 
+Message: TypeAlias = Any
+"""A ``zenoh.Sample`` in a mailbox. :func:`unpack` reads it."""
+
+_ONCE: Final = ((),)
+"""What to call a function with, once: nothing."""
+
+
+def unpack(message: Message) -> tuple[str, bytes, bytes | None]:
+    """Key, payload, attachment."""
+    attachment = message.attachment
+    return str(message.key_expr), message.payload.to_bytes(), None if attachment is None else attachment.to_bytes()
+
+
+class Mailbox:
+    """Samples that wait to be taken. Several threads may take them; each sample goes to one."""
+
+    def __init__(self, subscriber: Any, error: type[Exception]) -> None:
+        self._subscriber = subscriber
+        self._receive = subscriber.handler.recv  # a call of the subscriber's own recv() would bar its undeclare()
+        self._try_receive = subscriber.handler.try_recv
+        self._error = error
+
+    def receive(self) -> Message | None:
+        """The next message; waits for it. None once the mailbox is closed."""
+        try:
+            return self._receive()
+        except self._error:
+            return None
+
+    def receive_into(self, received: deque[Message]) -> bool:
+        """Wait for a message and append it; False once the mailbox is closed. No signal handler runs between the two
+        steps, so that Ctrl-C loses nothing: both are done by C."""
+        try:
+            received.extend(itertools.starmap(self._receive, _ONCE))
+        except self._error:
+            return False
+        return True
+
+    def take_into(self, received: deque[Message]) -> bool:
+        """Append a message, if one waits."""
+        try:
+            message = self._try_receive()
+        except self._error:
+            return False
+        if message is None:
+            return False
+        received.append(message)
+        return True
+
+    def undeclare(self) -> None:
+        """Close it: what waits is still taken."""
+        self._subscriber.undeclare()
+
+
 class Bus:
     """One zenoh session. Thread-safe."""
 
@@ -250,12 +309,7 @@ class Bus:
             nested = thread in _inside
             _inside.add(thread)
             try:
-                attachment = sample.attachment
-                on_sample(
-                    str(sample.key_expr),
-                    sample.payload.to_bytes(),
-                    None if attachment is None else attachment.to_bytes(),
-                )
+                on_sample(*unpack(sample))
             except Exception:
                 log.exception(_DEFECT)
             finally:
@@ -264,6 +318,11 @@ class Bus:
 
         declared: Declared = self._declare(self.session.declare_subscriber, key, self._direct(callback))
         return self._keep(declared)
+
+    def mailbox(self, key: str, capacity: int) -> Mailbox:
+        """A subscription whose samples wait until they are taken; when ``capacity`` wait, zenoh's threads do too."""
+        declared = self._declare(self.session.declare_subscriber, key, self._zenoh.handlers.FifoChannel(capacity))
+        return self._keep(Mailbox(declared, self._zenoh.ZError))
 
     def answer(self, key: str, on_query: OnQuery) -> Declared:
         """Declare a queryable that answers with JSON."""

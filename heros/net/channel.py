@@ -1,7 +1,7 @@
 """The client end of a network channel: calls, and what arrives for subscriptions.
 
-A call waits on a lock of its own, which the thread of zenoh that reads its reply gives up. It has no deadline of its
-own while the server's node lives; PING finds out whether something was lost on the way.
+A call waits as ``replies`` says. It has no deadline of its own while the server's node lives; PING finds out whether
+something was lost on the way.
 
 What may block
     zenoh blocks a sender whose peer does not read. A caller must not be caught in that: its time-out and Ctrl-C have
@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Final
 
@@ -23,8 +24,7 @@ from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
 from heros.net.end import End, Surroundings
-from heros.net.packets import BATCH_BYTES, CLIENT, Kind
-from heros.net.waiter import Waiter
+from heros.net.packets import BATCH_BYTES, CLIENT, REPLIES, Kind
 from heros.transport import Channel, OnReply, Peer, Receiver, Reply
 from heros.workers import Timer
 
@@ -36,15 +36,45 @@ UNREAD_BYTES: Final = 64 * limits.KIB
 """As much as one batch of zenoh, of which each queue has two."""
 
 
-class _Pending:
-    """A call that waits for its reply."""
+_CALL: Final = int(wire.Kind.CALL)
+_RESULT: Final = int(wire.Kind.RESULT)
+_ERROR: Final = int(wire.Kind.ERROR)
+
+
+class _Waiting:
+    """A call that a thread waits for."""
+
+    __slots__ = ("_gate", "reply", "sent")
+
+    def __init__(self) -> None:
+        self.reply: Reply | BaseException | None = None
+        self.sent = 0
+        """What the outbox had sent after this call; its reply says that the server has read all of it."""
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def deliver(self, reply: Reply | BaseException) -> None:
+        """A second reply is discarded."""
+        if self.reply is None:
+            self.reply = reply
+            self.wake()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it has not slept since it was woken
+            self._gate.release()
+
+    def sleep(self, seconds: float) -> object:
+        return self._gate.acquire(True, seconds)
+
+
+class _Submitted:
+    """A call whose reply is passed on."""
 
     __slots__ = ("deliver", "sent")
 
     def __init__(self, deliver: OnReply) -> None:
         self.deliver = deliver
         self.sent = 0
-        """What the outbox had sent after this call; its reply says that the server has read all of it."""
 
 
 class NetChannel(End):
@@ -53,12 +83,17 @@ class NetChannel(End):
     here: ClassVar[int] = CLIENT
 
     def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _Waiting | _Submitted] = {}
         self._idents = itertools.count(1)
         self._read = 0
         self._ping: Timer | None = None
         self._ping_lock = threading.Lock()
         super().__init__(surroundings, peer, channel, receiver)
+        self.inboxes[REPLIES] = self._new_inbox()
+        surroundings.replies.attach()
+
+    def _answer_ping(self) -> None:
+        """Servers do not ask."""
 
     def _self(self) -> Channel:
         return self
@@ -75,14 +110,15 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
         timeout: float | None,
     ) -> Reply:
-        waiter: Waiter[Reply | BaseException] = Waiter()
+        call = _Waiting()
         deadline = None if timeout is None else time.monotonic() + timeout
-        ident = self._begin(waiter.deliver, op, member, object_id, chain, header, buffers)
+        ident = next(self._idents)
         try:
-            waiter.wait(deadline, self.name)
+            self._begin(ident, call, op, member, object_id, chain, header, buffers)
+            self._surroundings.replies.wait(call, deadline, self.name)
         finally:
             self._pending.pop(ident, None)
-        reply = waiter.reply
+        reply = call.reply
         if reply is None:
             raise CallTimeout(f"no reply from {self.name} within {timeout:g} s; it may still carry out the call")
         if isinstance(reply, BaseException):
@@ -99,12 +135,21 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
         on_reply: OnReply,
     ) -> int:
-        # on_reply may run user code, which has no place on the thread that reads.
-        deliver = partial(self._hand_over, on_reply)
-        return self._begin(deliver, op, member, object_id, chain, header, buffers)
+        ident = next(self._idents)
+        call = _Submitted(partial(self._hand_over, ident, on_reply))
+        self._surroundings.replies.expect(call)
+        try:
+            self._begin(ident, call, op, member, object_id, chain, header, buffers)
+        except BaseException:
+            self._surroundings.replies.settle(call)
+            if self._pending.pop(ident, None) is not None:  # else it was told already
+                raise
+        return ident
 
     def forget(self, call_id: int) -> None:
-        self._pending.pop(call_id, None)
+        call = self._pending.pop(call_id, None)
+        if call is not None:
+            self._surroundings.replies.settle(call)
 
     def post(
         self,
@@ -128,31 +173,30 @@ class NetChannel(End):
 
     def _begin(
         self,
-        deliver: OnReply,
+        ident: int,
+        call: _Waiting | _Submitted,
         op: int,
         member: int,
         object_id: int,
         chain: int,
         header: bytes,
         buffers: Sequence[Buffer],
-    ) -> int:
-        ident = next(self._idents)
-        pending = self._pending[ident] = _Pending(deliver)
-        try:
-            self._check_open()  # after the call is in the table: _ended empties that after it has closed the channel
-            frame = wire.FRAME.pack(wire.Kind.CALL, 0, op, member, ident, object_id, chain, len(header), len(buffers))
+    ) -> None:
+        """Send a call. Raises what keeps it from being sent."""
+        self._pending[ident] = call
+        if self._reason is not None:  # after the call is in the table, which _ended empties once it has set this
+            raise PeerLost(str(self._reason))
+        outbox = self._outbox
+        if (
+            buffers
+            or outbox.sent - self._read + len(header) > UNREAD_BYTES
+            or not outbox.send_short(_CALL, op, member, ident, object_id, chain, header)
+        ):
+            frame = wire.FRAME.pack(_CALL, 0, op, member, ident, object_id, chain, len(header), len(buffers))
             self._send(frame, header, buffers)
-        except PeerLost:
-            if self._pending.pop(ident, None) is None:
-                return ident  # _ended has delivered it
-            raise
-        except BaseException:
-            self._pending.pop(ident, None)
-            raise
-        pending.sent = self._outbox.sent
+        call.sent = outbox.sent
         if self._ping is None:
             self._arm_ping()
-        return ident
 
     def _send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer]) -> None:
         outbox = self._outbox
@@ -166,17 +210,25 @@ class NetChannel(End):
         if self._reason is not None:
             raise PeerLost(str(self._reason))
 
-    def _hand_over(self, on_reply: OnReply, reply: Reply | BaseException) -> None:
-        self._surroundings.workers.post(partial(on_reply, reply))
+    def _hand_over(self, ident: int, on_reply: OnReply, reply: Reply | BaseException) -> None:
+        # A worker calls it: on_reply may run user code, which has no place on the thread that reads.
+        self._surroundings.workers.post(partial(self._settle, ident, on_reply, reply))
+
+    def _settle(self, ident: int, on_reply: OnReply, reply: Reply | BaseException) -> None:
+        call = self._pending.pop(ident, None)
+        if call is not None:  # else it was delivered already, or is forgotten
+            self._surroundings.replies.settle(call)
+            on_reply(reply)
 
     # -- what arrives -----------------------------------------------------------------------------------------
 
-    def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Buffer]) -> None:
+    def _frame(self, fields: wire.Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
         kind = fields[0]
-        if kind == wire.Kind.RESULT or kind == wire.Kind.ERROR:
-            pending = self._pending.pop(fields[4], None)
+        if kind in (_RESULT, _ERROR):
+            pending = self._pending.get(fields[4])
             if pending is not None:  # else it is late: the caller has given up
-                self._read = max(self._read, pending.sent)
+                if pending.sent > self._read:
+                    self._read = pending.sent
                 pending.deliver(Reply(fields, header, buffers))
         elif kind in (wire.Kind.SAMPLE, wire.Kind.GAP, wire.Kind.END):
             task = self._receiver.receive(self, fields, header, buffers)
@@ -189,13 +241,15 @@ class NetChannel(End):
         with self._ping_lock:
             if self._ping is not None:
                 self._ping.cancel()
-        while self._pending:
-            try:
-                _, pending = self._pending.popitem()
-            except KeyError:
-                break
-            lost = PeerLost(str(reason))
-            pending.deliver(lost)
+        # What was sent before the peer was lost still counts.
+        self._surroundings.replies.after(partial(self._lose, reason))
+
+    def _lose(self, reason: HEROSError) -> None:
+        """No reply follows."""
+        self.inboxes[REPLIES].close()
+        self._surroundings.replies.detach()
+        for pending in list(self._pending.values()):
+            pending.deliver(PeerLost(str(reason)))
 
     # -- whether anything was lost ----------------------------------------------------------------------------
 

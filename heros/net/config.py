@@ -1,7 +1,8 @@
 """How the Zenoh session of a realm is configured.
 
-Later in this list wins: Zenoh's own defaults; ours (``DEFAULTS``); ``HEROS_ZENOH_CONFIG``, the text of a JSON5
-configuration; ``HEROS_SEP_MULTICAST``; what the program itself has set with ``ZenohSessionManager.update_config``.
+Later in this list wins: Zenoh's own defaults; ours (``DEFAULTS``); ``HEROS_ZENOH_CONFIG``, a JSON5 configuration or the
+path of a file that holds one; ``HEROS_SEP_MULTICAST``; what the program itself has set with
+``ZenohSessionManager.update_config``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "transport/link/tx/queue/congestion_control/block/wait_before_close": 60_000_000,
 }
 
+TLS: Final = "transport/link/tls"
+TLS_FILES: Final = (
+    "root_ca_certificate",
+    "listen_certificate",
+    "listen_private_key",
+    "connect_certificate",
+    "connect_private_key",
+)
+
 _overrides: dict[str, Any] = {}
 
 
@@ -55,21 +65,12 @@ def session_config(realm: str) -> Any:
     """The configuration (a ``zenoh.Config``) for the session of ``realm``.
 
     Raises:
-        HEROSError: ``HEROS_ZENOH_CONFIG`` or a value given to :func:`update` is not valid.
+        HEROSError: ``HEROS_ZENOH_CONFIG`` or a value given to :func:`update` is not valid, or a certificate that is
+            named there cannot be read.
     """
     zenoh = engine.load()
-    text = os.environ.get("HEROS_ZENOH_CONFIG", "").strip()
     plain = zenoh.Config()
-    if text:
-        try:
-            config = zenoh.Config.from_json5(text)
-        except zenoh.ZError as error:
-            hint = " It looks like a path: set the variable to the text of that file." if os.path.exists(text) else ""
-            raise HEROSError(
-                f"HEROS_ZENOH_CONFIG is not a valid Zenoh configuration (JSON5 text).{hint} {error}"
-            ) from None
-    else:
-        config = zenoh.Config()
+    config = _from_environment(zenoh)
     for key, value in DEFAULTS.items():
         if config.get_json(key) == plain.get_json(key):  # the user did not choose another one
             config.insert_json5(key, json.dumps(value))
@@ -81,4 +82,46 @@ def session_config(realm: str) -> Any:
             config.insert_json5(key, json.dumps(value))
         except (zenoh.ZError, TypeError, ValueError) as error:
             raise HEROSError(f"update_config: {key!r} = {value!r} is not a valid Zenoh setting. {error}") from None
+    _check_certificates(config)
     return config
+
+
+def _from_environment(zenoh: Any) -> Any:
+    """``HEROS_ZENOH_CONFIG`` as a ``zenoh.Config``. In a file, relative paths of certificates start at the file."""
+    given = os.environ.get("HEROS_ZENOH_CONFIG", "").strip()
+    if not given:
+        return zenoh.Config()
+    text, where = given, ""
+    if "{" not in given or os.path.isfile(given):
+        where = f" in {given}"
+        try:
+            with open(given, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, ValueError) as error:
+            raise HEROSError(
+                f"HEROS_ZENOH_CONFIG is neither a Zenoh configuration (JSON5) nor the path of a file with one: {error}"
+            ) from None
+    try:
+        config = zenoh.Config.from_json5(text)
+    except zenoh.ZError as error:
+        raise HEROSError(f"HEROS_ZENOH_CONFIG is not a valid Zenoh configuration (JSON5){where}: {error}") from None
+    if where:
+        for key, path in _certificates(config):
+            config.insert_json5(key, json.dumps(os.path.join(os.path.dirname(os.path.abspath(given)), path)))
+    return config
+
+
+def _certificates(config: Any) -> list[tuple[str, str]]:
+    """The settings that name files of TLS, and the paths."""
+    found = ((key, json.loads(config.get_json(key))) for key in (f"{TLS}/{name}" for name in TLS_FILES))
+    return [(key, path) for key, path in found if path]
+
+
+def _check_certificates(config: Any) -> None:
+    """Zenoh itself would say nothing: without its certificate, a session merely never meets anybody."""
+    for key, path in _certificates(config):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise HEROSError(f"{key} of the Zenoh configuration cannot be read: {error}") from None

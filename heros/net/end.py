@@ -12,10 +12,11 @@ from typing import ClassVar
 from heros.buffers import Buffer
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import keys
-from heros.net.bus import Bus
+from heros.net.bus import Bus, Sender
 from heros.net.inbox import Inbox
 from heros.net.outbox import Outbox
 from heros.net.packets import CLIENT, SERVER, Kind, head
+from heros.net.replies import Replies
 from heros.transport import Channel, Link, Peer, Receiver, Transport
 from heros.wire import Fields
 from heros.workers import Workers
@@ -35,6 +36,7 @@ class Surroundings:
     workers: Workers
     forget: Callable[[str, int, int], None]
     """Takes an end out of the node's tables: the peer's node id, the channel, ``SERVER`` or ``CLIENT``."""
+    replies: Replies
 
 
 class End:
@@ -55,20 +57,8 @@ class End:
         self._reason: HEROSError | None = None
         self._lock = threading.RLock()
         self._there = CLIENT if self.here == SERVER else SERVER
-        key = keys.inbox(surroundings.realm, peer.node_id, surroundings.own.node_id)
-        # What a client sends does not wait behind samples that the same process sends to the same peer.
-        self._sender = surroundings.bus.sender(key, urgent=self._there == SERVER)
-        self._outbox = Outbox(
-            self._sender.put,
-            surroundings.bus.share,
-            self._there,
-            channel,
-            surroundings.workers,
-            lambda error: self.end(error),
-        )
-        self.inbox = Inbox(
-            self.name, surroundings.workers, self._lock, self._frame, self._answer_ping, lambda text: self.broken(text)
-        )
+        self._sender, self._outbox = self._new_outbox(self._there)
+        self.inboxes: dict[int, Inbox] = {self.here: self._new_inbox()}
 
     @property
     def name(self) -> str:
@@ -79,8 +69,25 @@ class End:
     def closed(self) -> bool:
         return self._reason is not None
 
-    def _answer_ping(self) -> None:
-        self._outbox.control(Kind.PONG)
+    def _new_outbox(self, inbox: int) -> tuple[Sender, Outbox]:
+        """What sends to that inbox of the other end."""
+        own = self._surroundings
+        key = keys.inbox(own.realm, self.peer.node_id, inbox, own.own.node_id)
+        # Requests and replies do not wait behind samples that the same process sends to the same peer.
+        sender = own.bus.sender(key, urgent=inbox != CLIENT)
+        return sender, Outbox(
+            sender.put, own.bus.share, inbox, self.channel, own.workers, lambda error: self.end(error)
+        )
+
+    def _new_inbox(self) -> Inbox:
+        return Inbox(
+            self.name,
+            self._surroundings.workers,
+            self._lock,
+            self._frame,
+            lambda: self._answer_ping(),
+            lambda text: self.broken(text),
+        )
 
     def broken(self, text: str) -> None:
         """The stream cannot go on, although the peer is there."""
@@ -94,7 +101,7 @@ class End:
             self._reason = reason
         self._surroundings.forget(self.peer.node_id, self.channel, self.here)
         self._outbox.close()
-        self.inbox.close()
+        self.inboxes[self.here].close()
         self._surroundings.workers.post(partial(self._part, tell))
         self._ended(reason)
         self._receiver.closed(self._self(), reason)
@@ -114,10 +121,14 @@ class End:
 
     # -- for the subclass -------------------------------------------------------------------------------------
 
+    def _answer_ping(self) -> None:
+        """Send a PONG."""
+        raise NotImplementedError
+
     def _self(self) -> Channel | Link:
         raise NotImplementedError
 
-    def _frame(self, fields: Fields, header: memoryview, buffers: list[Buffer]) -> None:
+    def _frame(self, fields: Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
         """Take a frame; called in order, one at a time, on a thread of zenoh."""
         raise NotImplementedError
 

@@ -49,7 +49,10 @@ def load() -> Any:
                         'multiprocessing.get_context("spawn") instead.'
                     ) from None
             _owner = os.getpid()
-        return importlib.import_module("zenoh")
+        module = importlib.import_module("zenoh")
+        if "RUST_LOG" in os.environ:  # why a connection is refused, zenoh says there only
+            module.try_init_log_from_env()
+        return module
 
 
 def _new_lock() -> None:

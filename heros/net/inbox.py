@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from heros import limits, wire
 from heros.buffers import Buffer
@@ -27,8 +27,11 @@ __all__ = ["Inbox"]
 
 log = logging.getLogger("heros.net")
 
+FEW: Final = 2
+"""Packets that may well be early when several threads read."""
 
-OnFrame: TypeAlias = "Callable[[wire.Fields, memoryview, list[Buffer]], None]"
+
+OnFrame: TypeAlias = "Callable[[wire.Fields, bytes | memoryview, list[Buffer]], None]"
 
 
 class _Assembly:
@@ -42,15 +45,20 @@ class _Assembly:
             self.body = lend(total).data
         except MemoryError:
             raise DecodeError(f"there is no memory for a message of {total} bytes") from None
-        self.filled = 0
+        self._last = (0, 0)
+        """The piece that was added last, by its packet's sequence, and where it begins."""
+        self._filled = 0
 
-    def add(self, piece: bytes) -> bool:
-        """Whether the frame is complete now."""
-        end = self.filled + len(piece)
+    def add(self, sequence: int, piece: bytes) -> bool:
+        """Whether the frame is complete now. Adding the last piece once more does no harm."""
+        if sequence != self._last[0]:
+            self._last = (sequence, self._filled)
+        begin = self._last[1]
+        end = begin + len(piece)
         if end > len(self.body) or not piece:
-            raise DecodeError(f"a piece of {len(piece)} bytes for a message of {len(self.body)} that has {self.filled}")
-        self.body[self.filled : end] = piece
-        self.filled = end
+            raise DecodeError(f"a piece of {len(piece)} bytes for a message of {len(self.body)} that has {begin}")
+        self.body[begin:end] = piece
+        self._filled = end
         return end == len(self.body)
 
 
@@ -86,30 +94,40 @@ class Inbox:
         self._complained = False
         self._closed = False
 
-    def take(self, packet: Packet) -> None:
-        """Take a packet that is part of the stream."""
+    def take(self, packet: Packet) -> bool:
+        """Take a packet that is part of the stream. True when many came early: their reader should let others by."""
         with self._lock:
             if self._closed or packet.sequence < self._expected:
-                return
+                return False
             if packet.sequence > self._expected:
                 self._hold(packet)
-                return
-            self._expected += 1
+                return len(self._held) > FEW
             self._process(packet)
+            self._expected = packet.sequence + 1
             if self._held:
                 self._process_held()
+            return False
+
+    def take_short(self, sequence: int, fields: wire.Fields, header: bytes) -> bool:
+        """Take a FRAMES packet with one frame without buffers; False if it needs :meth:`take`."""
+        with self._lock:
+            if sequence != self._expected or self._held or self._closed:
+                return False
+            self._on_frame(fields, header, [])
+            self._expected = sequence + 1
+            return True
 
     def take_frames(self, sequence: int, payload: bytes) -> bool:
         """Take a FRAMES packet, the short way for nearly all of them; False if it needs :meth:`take`."""
         with self._lock:
             if sequence != self._expected or self._held or self._closed:
                 return False
-            self._expected = sequence + 1
             try:
                 for fields, header, buffers in split_frames(payload):
                     self._on_frame(fields, header, buffers)
             except DecodeError as error:
                 self._malformed(error)
+            self._expected = sequence + 1
             return True
 
     def close(self) -> None:
@@ -134,10 +152,11 @@ class Inbox:
             self._arm()
 
     def _process_held(self) -> None:
-        while not self._closed and (packet := self._held.pop(self._expected, None)) is not None:
-            self._held_bytes -= len(packet.payload)
-            self._expected += 1
+        while not self._closed and (packet := self._held.get(self._expected)) is not None:
             self._process(packet)
+            self._expected = packet.sequence + 1
+            if self._held.pop(packet.sequence, None) is not None:
+                self._held_bytes -= len(packet.payload)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -162,7 +181,7 @@ class Inbox:
             elif kind == Kind.BEGIN:
                 self._begin(packet)
             elif kind == Kind.MORE:
-                self._more(packet.payload)
+                self._more(packet.sequence, packet.payload)
             elif kind == Kind.PING:
                 self._on_ping()
             elif kind != Kind.PONG:
@@ -186,13 +205,14 @@ class Inbox:
             self._on_frame(fields, *split_body(fields, memoryview(packet.payload)))
         else:
             self._assembly = _Assembly(fields, total)
-            self._more(packet.payload)
+            self._more(packet.sequence, packet.payload)
 
-    def _more(self, piece: bytes) -> None:
+    def _more(self, sequence: int, piece: bytes) -> None:
         assembly = self._assembly
         if assembly is None:
             raise DecodeError("a piece of a message that was not begun")
-        if assembly.add(piece):
-            self._assembly = None
+        if assembly.add(sequence, piece):
             fields = assembly.fields
             self._on_frame(fields, *split_body(fields, assembly.body.toreadonly()))
+            self._expected = sequence + 1  # first: an interrupted reader takes it again, but not without the assembly
+            self._assembly = None

@@ -1,20 +1,23 @@
 """Every key expression that the network transport uses.
 
-=====================================  ===================  =====================================================
-key expression                         what                 meaning
-=====================================  ===================  =====================================================
-``@object/<realm>/<name>/_health``     liveliness token     a HERO of that name is there (as in protocol 1.0)
-``@object/<realm>/<name>/_discover``   queryable            one answer for each HERO of that name: its entry
-``@object/<realm>/<name>/<member>``    queryable, samples   a member of a HERO, in protocol 1.0 (``legacy``)
-``@heros/<realm>/<node>/alive``        liveliness token     the node is there
-``@heros/<realm>/<node>/in/<from>``    samples              packets (``packets``) from one node to another
-``@heros/<realm>/<node>/directory``    queryable            the entries of all HEROs of the node
-``@heros/<realm>/<node>/changes``      samples              one HERO added to or removed from the directory
-=====================================  ===================  =====================================================
+========================================  ===================  ======================================================
+key expression                            what                 meaning
+========================================  ===================  ======================================================
+``@object/<realm>/<name>/_health``        liveliness token     a HERO of that name is there (as in protocol 1.0)
+``@object/<realm>/<name>/_discover``      queryable            one answer for each HERO of that name: its entry
+``@object/<realm>/<name>/<member>``       queryable, samples   a member of a HERO, in protocol 1.0 (``legacy``)
+``@heros/<realm>/<node>/alive``           liveliness token     the node is there
+``@heros/<realm>/<node>/server/<from>``   samples              packets (``packets``) for the ends of channels that serve
+``@heros/<realm>/<node>/client/<from>``   samples              packets for the ends that call, but for replies
+``@heros/<realm>/<node>/replies/<from>``  samples              packets with replies
+``@heros/<realm>/<node>/directory``       queryable            the entries of all HEROs of the node
+``@heros/<realm>/<node>/changes``         samples              one HERO added to or removed from the directory
+========================================  ===================  ======================================================
 
-A HERO costs a token and a queryable for everything under its name, a node the last four. The sender of a packet is part
-of its key, so that Zenoh's access control can say who may talk to whom. Names and realms have passed
-``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
+A HERO costs a token and a queryable for everything under its name, a node the last six. Who may use which of them,
+Zenoh's access control can say (``heros.secure``). The sender of a packet is part of its key, but a node id is not tied
+to a certificate. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a
+wildcard.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = [
     "changes",
     "directory",
     "discover",
+    "everything",
     "health",
     "inbox",
     "member",
@@ -67,11 +71,15 @@ def alive(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/alive"
 
 
-def inbox(realm: str, node_id: str, sender: str = "*") -> str:
-    return f"@heros/{realm}/{node_id}/in/{sender}"
+_INBOXES = ("server", "client", "replies")
 
 
-def directory(realm: str, node_id: str) -> str:
+def inbox(realm: str, node_id: str, which: int, sender: str = "*") -> str:
+    """Where packets go: ``packets.SERVER``, ``CLIENT`` or ``REPLIES``."""
+    return f"@heros/{realm}/{node_id}/{_INBOXES[which]}/{sender}"
+
+
+def directory(realm: str, node_id: str = "*") -> str:
     return f"@heros/{realm}/{node_id}/directory"
 
 
@@ -84,11 +92,16 @@ def name_of(key: str) -> str:
     return key.split("/")[2]
 
 
+def everything(realm: str) -> list[str]:
+    """What includes all of the above, and all of protocol 1.0."""
+    return [f"@object/{realm}/**", f"@heros/{realm}/**"]
+
+
 def node_of(key: str) -> str:
     """The node of an ``alive``, ``directory`` or ``changes`` key."""
     return key.split("/")[2]
 
 
 def sender_of(key: str) -> str:
-    """The node that sends to an ``inbox`` key."""
+    """The node that sends to an inbox."""
     return key.rpartition("/")[2]

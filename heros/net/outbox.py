@@ -6,13 +6,19 @@ How it works
     not read holds up one thread, and never one that must not wait: a publisher, or a thread of zenoh.
 
 SYNC POINT: sending
-    ``_busy`` is held by whoever sends. A frame is queued before ``_busy`` is tried; ``_busy`` is given up before the
-    queue is looked at for the last time. So either the sender sees the frame or the other thread gets ``_busy``.
+    ``_turn`` is held by whoever sends. A frame is queued before the turn is tried; the turn is given up before the
+    queue is looked at for the last time. So either the sender sees the frame or the other thread gets the turn.
+
+Interrupts
+    Ctrl-C comes between any two steps of the main thread (``docs/decisions/0008``). So the turn is an RLock, which can
+    be asked whether this thread has it; and a packet of which it is not sure whether it was sent is sent again: the
+    receiver drops what it has seen before, but would wait for a number that is missing.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -21,13 +27,21 @@ from heros import wire
 from heros.buffers import Buffer
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
-from heros.net.packets import BATCH_BYTES, HEAD, Body, Kind, framed
+from heros.net.packets import ALIGNMENT, BATCH_BYTES, HEAD, PADDING, SHORT, Body, Kind, framed
 from heros.workers import Workers
 
 __all__ = ["Outbox", "Put", "Staged"]
 
+YIELD_SECONDS: Final = 10e-6
+"""Any sleep gives up the global lock for long enough that a thread which waits for it gets it."""
+
 SENT_OVERHEAD: Final = 100
 """Bytes that a packet costs beside its body, in round numbers."""
+
+
+_SHORT: Final = SHORT.pack
+_FRAMES: Final = int(Kind.FRAMES)
+_PROTOCOL: Final = wire.PROTOCOL
 
 
 class Put(Protocol):
@@ -65,7 +79,7 @@ class Outbox:
     Args:
         put: sends one packet.
         share: see ``Bus.share``.
-        end: which end of the channel the packets are for.
+        inbox: which inbox of the other end the packets are for.
         workers: where queued frames are sent from.
         failed: called, on any thread, when sending has failed; nothing more will be sent.
     """
@@ -74,22 +88,28 @@ class Outbox:
         self,
         put: Put,
         share: Callable[[bytes | bytearray], object],
-        end: int,
+        inbox: int,
         channel: int,
         workers: Workers,
         failed: Callable[[RemoteTransportError], None],
     ) -> None:
         self._put = put
         self._share = share
-        self._end = end
+        self._inbox = inbox
         self._channel = channel
         self._workers = workers
         self._failed = failed
-        self._busy = threading.Lock()
+        self._turn = threading.RLock()
+        self._woken = False
+        """Whether a worker was told of the queue and has not come yet."""
+        self._unsure: tuple[int, object, bytes | None] | None = None
+        """What is just being sent: its number, payload and attachment."""
         self._count = threading.Lock()
         self._queue: deque[_Queued] = deque()
         self._sequence = 0
         self._closed = False
+        self._next_pause = 0.0
+        self._patience = 0.0
         self.backlog = 0
         """Bytes in the queue."""
         self.sent = 0
@@ -109,35 +129,83 @@ class Outbox:
         body = Body(header, buffers)
         if body.nbytes <= BATCH_BYTES:
             self._send_small(framed(frame, body.joined()), may_wait)
-        elif not may_wait or not self._begin():
+        elif not may_wait or not self._may_send():
             self.enqueue(frame, Staged.copy(body, self._share))
         else:
             try:
-                self._send_large(frame, body.nbytes, body.pieces())
-            except RemoteTransportError as error:
-                self._fail(error)
-            finally:
-                self._end_turn()
+                if self._turn.acquire(False):
+                    self._send_large(frame, body.nbytes, body.pieces())
+                    self._end_turn()
+                    return
+            except BaseException as error:
+                self._fail_turn(error)
+                return
+            self.enqueue(frame, Staged.copy(body, self._share))
+
+    def send_short(
+        self, kind: int, op: int, member: int, ident: int, first: int, second: int, header: bytes | memoryview
+    ) -> bool:
+        """Send a frame without buffers, at once. False, and nothing is done, when others are sending."""
+        turn = self._turn
+        if self._queue or in_callback() or turn._is_owned():  # type: ignore[attr-defined]
+            return False
+        try:
+            if not turn.acquire(False):
+                return False
+            length = len(header)
+            number = self._sequence + 1
+            packet = b"".join((
+                _SHORT(
+                    _FRAMES, self._inbox, _PROTOCOL, 0, self._channel, number, 0,
+                    length, kind, 0, op, member, ident, first, second, length, 0,
+                ),
+                header,
+                PADDING[length % ALIGNMENT],
+            ))  # fmt: skip
+            self._emit(number, packet)
+            self.sent += len(packet) + SENT_OVERHEAD
+            self._end_turn()
+        except BaseException as error:
+            self._fail_turn(error)
+        return True
 
     def _send_small(self, small: bytes, may_wait: bool) -> None:
-        if not may_wait or not self._begin():
-            self._append(_Queued(len(small), small, b"", (), 0))
-            return
-        try:
-            self._send_batch([small])
-        except RemoteTransportError as error:
-            self._fail(error)
-        finally:
-            self._end_turn()
+        if may_wait and self._may_send():
+            try:
+                if self._turn.acquire(False):
+                    self._send_batch([small])
+                    self._end_turn()
+                    return
+            except BaseException as error:
+                self._fail_turn(error)
+                return
+        self._append(_Queued(len(small), small, b"", (), 0))
 
-    def _begin(self) -> bool:
-        """Whether this thread may send now; it then holds _busy."""
-        return not self._queue and not in_callback() and self._busy.acquire(False)
+    def _may_send(self) -> bool:
+        """Whether this thread may try to get the turn: nothing waits, and it is in the middle of no other packet."""
+        return not self._queue and not in_callback() and not self._turn._is_owned()  # type: ignore[attr-defined]
 
     def _end_turn(self) -> None:
-        self._busy.release()
+        """Give up the turn, if this thread has it."""
+        turn = self._turn
+        if turn._is_owned():  # type: ignore[attr-defined]
+            try:
+                if self._unsure is not None:
+                    self._emit(*self._unsure)
+            finally:
+                turn.release()
         if self._queue:
             self._wake()
+
+    def _fail_turn(self, error: BaseException) -> None:
+        """Give up the turn after ``error``, which is raised again unless it means that nothing more can be sent."""
+        try:
+            self._end_turn()
+        except RemoteTransportError as second:
+            error = second
+        if not isinstance(error, RemoteTransportError):
+            raise error
+        self._fail(error)
 
     def enqueue(self, frame: bytes, body: Staged) -> None:
         """Have a worker send a frame. Never blocks."""
@@ -146,6 +214,17 @@ class Outbox:
             self._append(_Queued(len(small), small, b"", (), 0))
         else:
             self._append(_Queued(body.nbytes, None, frame, body.pieces, 0))
+
+    def let_by(self, every: float = 0.0) -> None:
+        """To be called by a thread that may well send more: let the worker at the queue have the global lock, if that
+        is what it waits for. It waits for the peer meanwhile more often, and then this does nothing."""
+        now = time.monotonic()
+        if now < self._next_pause:
+            return
+        sent = self.sent
+        time.sleep(YIELD_SECONDS)
+        self._patience = 0.0 if self.sent != sent else min(max(1.5 * self._patience, 1e-4), 0.1)
+        self._next_pause = now + every + self._patience
 
     def control(self, kind: Kind) -> None:
         """Have a worker send a PING or a PONG, after all that is queued. Never blocks."""
@@ -165,18 +244,24 @@ class Outbox:
         self._wake()
 
     def _wake(self) -> None:
-        if self._busy.acquire(False):
-            self._workers.post(self._drain)  # holding _busy, which the worker gives up
+        if not self._woken:
+            self._woken = True
+            try:
+                self._workers.post(self._drain)
+            except BaseException:  # Ctrl-C: perhaps nobody was told
+                self._workers.post(self._drain)
+                raise
 
-    # -- whoever holds _busy ----------------------------------------------------------------------------------
+    # -- whoever has the turn ---------------------------------------------------------------------------------
 
     def _drain(self) -> None:
+        self._woken = False
         try:
-            self._send_queued()
-        except RemoteTransportError as error:
-            self._fail(error)
-        finally:
-            self._end_turn()
+            if self._turn.acquire(False):  # else who has it looks at the queue after giving it up
+                self._send_queued()
+                self._end_turn()
+        except BaseException as error:
+            self._fail_turn(error)
 
     def _send_queued(self) -> None:
         batch: list[bytes] = []
@@ -214,17 +299,29 @@ class Outbox:
         with self._count:
             self.backlog -= nbytes
 
-    def _next(self, kind: int, total: int = 0) -> bytes:
-        self._sequence += 1
-        return HEAD.pack(kind, self._end, wire.PROTOCOL, 0, self._channel, self._sequence, total)
+    def _head(self, kind: int, total: int = 0) -> tuple[int, bytes]:
+        """The number and the head of the next packet."""
+        number = self._sequence + 1
+        return number, HEAD.pack(kind, self._inbox, _PROTOCOL, 0, self._channel, number, total)
+
+    def _emit(self, number: int, payload: object, attachment: bytes | None = None) -> None:
+        self._unsure = (number, payload, attachment)
+        try:
+            self._put(payload, attachment)
+        except RemoteTransportError:
+            self._unsure = None
+            raise
+        self._sequence = number
+        self._unsure = None
 
     def _send_packet(self, kind: int) -> None:
-        self._put(self._next(kind))
+        self._emit(*self._head(kind))
         self.sent += HEAD.size + SENT_OVERHEAD
 
     def _send_batch(self, frames: list[bytes]) -> None:
-        packet = b"".join([self._next(Kind.FRAMES), *frames])
-        self._put(packet)
+        number, head = self._head(Kind.FRAMES)
+        packet = b"".join([head, *frames])
+        self._emit(number, packet)
         self.sent += len(packet) + SENT_OVERHEAD
 
     def _send_large(self, frame: bytes, total: int, pieces: Iterable[object]) -> None:
@@ -232,7 +329,8 @@ class Outbox:
         for piece in pieces:
             if self._closed:
                 return
-            self._put(piece, self._next(Kind.BEGIN, total) + frame if first else self._next(Kind.MORE))
+            number, head = self._head(Kind.BEGIN, total) if first else self._head(Kind.MORE)
+            self._emit(number, piece, head + frame if first else head)
             first = False
         self.sent += total + SENT_OVERHEAD
 

@@ -8,11 +8,11 @@ integers are little-endian.
 offset  format  name      meaning
 ======  ======  ========  ========================================================================================
 0       B       kind      one of ``Kind``
-1       B       end       which end of the channel the packet is for: ``SERVER`` or ``CLIENT``
+1       B       inbox     which inbox of the channel it is for: ``SERVER``, ``CLIENT`` or ``REPLIES``
 2       H       protocol  ``wire.PROTOCOL``
 4       I       -         0
 8       Q       channel   chosen at random by the client
-16      Q       sequence  1, 2, 3 ... for each direction of a channel; 0 in packets that are not part of its stream
+16      Q       sequence  1, 2, 3 ... for each inbox of a channel; 0 in packets that are not part of its stream
 24      Q       total     BEGIN: bytes of the whole body
 ======  ======  ========  ========================================================================================
 
@@ -42,11 +42,15 @@ from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import DecodeError, EncodeError
 
 __all__ = [
+    "ALIGNMENT",
     "BATCH_BYTES",
     "CLIENT",
     "HEAD",
+    "PADDING",
     "PIECE_BYTES",
+    "REPLIES",
     "SERVER",
+    "SHORT",
     "Body",
     "Kind",
     "Packet",
@@ -61,9 +65,15 @@ __all__ = [
 HEAD: Final = struct.Struct("<BBHIQQQ")
 _LENGTH: Final = struct.Struct("<Q")
 _FRAMED: Final = struct.Struct("<Q" + wire.FRAME.format.removeprefix("<"))
+SHORT: Final = struct.Struct(HEAD.format + _FRAMED.format.removeprefix("<"))
+"""All that stands before the body in a FRAMES packet with one frame."""
 
 SERVER: Final = 0
+"""What a client sends."""
 CLIENT: Final = 1
+"""What a server sends, but for replies."""
+REPLIES: Final = 2
+"""Replies, which callers read: they do not wait behind samples."""
 
 ALIGNMENT: Final = 16
 
@@ -101,7 +111,7 @@ class Packet(NamedTuple):
     """A packet as it was received; the first six are its head."""
 
     kind: int
-    end: int
+    inbox: int
     protocol: int
     channel: int
     sequence: int
@@ -114,8 +124,8 @@ ReceivedFrame: TypeAlias = "tuple[wire.Fields, memoryview, list[Buffer]]"
 """Fields, msgpack header, buffers."""
 
 
-def head(kind: int, end: int, channel: int, sequence: int = 0, total: int = 0) -> bytes:
-    return HEAD.pack(kind, end, wire.PROTOCOL, 0, channel, sequence, total)
+def head(kind: int, inbox: int, channel: int, sequence: int = 0, total: int = 0) -> bytes:
+    return HEAD.pack(kind, inbox, wire.PROTOCOL, 0, channel, sequence, total)
 
 
 def parse(payload: bytes, attachment: bytes | None) -> Packet:
@@ -123,8 +133,8 @@ def parse(payload: bytes, attachment: bytes | None) -> Packet:
     data = payload if attachment is None else attachment
     if len(data) < HEAD.size:
         raise DecodeError(f"a packet of {len(data)} bytes is shorter than its {HEAD.size}-byte head")
-    kind, end, protocol, _, channel, sequence, total = HEAD.unpack_from(data)
-    return Packet(kind, end, protocol, channel, sequence, total, payload, attachment)
+    kind, inbox, protocol, _, channel, sequence, total = HEAD.unpack_from(data)
+    return Packet(kind, inbox, protocol, channel, sequence, total, payload, attachment)
 
 
 class Body:
@@ -231,6 +241,10 @@ def _padding(header_length: int, buffer_count: int) -> int:
 def framed(frame: bytes, body: bytes) -> bytes:
     """One frame as it stands in a FRAMES packet."""
     return b"".join([_LENGTH.pack(len(body)), frame, body, bytes(-len(body) % ALIGNMENT)])
+
+
+PADDING: Final = tuple(bytes(-length % ALIGNMENT) for length in range(ALIGNMENT))
+"""The zeros that follow a frame's body, by its length modulo ``ALIGNMENT``."""
 
 
 def split_frames(data: bytes) -> list[ReceivedFrame]:

@@ -2,7 +2,7 @@
 
 What there is
     One zenoh session, opened on a thread of its own at once, so that nobody waits for it who does not need it. In it
-    four declarations of the node, one of ``legacy`` and two of each HERO (``keys``), and one sender for each peer that
+    six declarations of the node, one of ``legacy`` and two of each HERO (``keys``), and one sender for each peer that
     is talked to.
 
 How two nodes meet
@@ -32,7 +32,7 @@ from heros import limits, wire
 from heros.entry import Entry, OnEntry
 from heros.exceptions import DecodeError, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
-from heros.net.bus import Bus
+from heros.net.bus import Bus, Message, unpack
 from heros.net.channel import NetChannel
 from heros.net.discovery import OUR_QUERY, Discovery, Finder
 from heros.net.end import End, Surroundings
@@ -41,8 +41,10 @@ from heros.net.legacy.channel import LegacyChannel
 from heros.net.legacy.entry import LegacyEntry
 from heros.net.legacy.gateway import Gateway
 from heros.net.link import NetLink
-from heros.net.packets import CLIENT, HEAD, SERVER, Kind, Packet, head, parse
-from heros.transport import Channel, Peer, Receiver
+from heros.net.packets import ALIGNMENT, CLIENT, HEAD, REPLIES, SERVER, SHORT, Kind, Packet, head, parse
+from heros.net.readers import Readers
+from heros.net.replies import Replies
+from heros.transport import Channel, Peer, Receiver, Task
 from heros.workers import Strand, Workers
 
 if TYPE_CHECKING:
@@ -58,7 +60,11 @@ CLOSE_SECONDS: Final = 1.0
 MAX_COMPLAINTS: Final = 1000
 """Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
 
+YIELD_SECONDS: Final = 0.001
+
 _FRAMES: Final = int(Kind.FRAMES)
+_END_OF: Final = {SERVER: SERVER, CLIENT: CLIENT, REPLIES: CLIENT}
+"""Which end has an inbox."""
 
 
 class _Attempt:
@@ -89,7 +95,8 @@ class Network:
         self._workers = workers
         self._receiver = receiver
         self._bus = Bus()
-        self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget)
+        self._replies = Replies(workers, self._on_reply, self._mark)
+        self._surroundings = Surroundings(realm, own, self._bus, workers, self._forget, self._replies)
         self._gateway = Gateway(realm, own.node_id, self._bus, workers, receiver)
         self._discovery = Discovery(realm, own.node_id, self._bus, workers, self._gateway)
         self._finder: Finder | None = None
@@ -115,7 +122,10 @@ class Network:
                 return
             self._finder = Finder(self.realm, self._bus)
             own = self._own.node_id
-            self._bus.subscribe(keys.inbox(self.realm, own), self._on_packet)
+            self._bus.subscribe(keys.inbox(self.realm, own, CLIENT), self._on_client_packet)
+            self._replies.open(self._bus.mailbox(keys.inbox(self.realm, own, REPLIES), limits.NET_MAILBOX_PACKETS))
+            mailbox = self._bus.mailbox(keys.inbox(self.realm, own, SERVER), limits.NET_MAILBOX_PACKETS)
+            Readers(mailbox, self._workers, self._on_request)
             self._bus.answer(keys.directory(self.realm, own), self._on_directory)
             self._bus.watch_tokens(keys.alive(self.realm), self._on_presence)
             self._bus.token(keys.alive(self.realm, own))  # last: whoever sees it may talk to us
@@ -265,32 +275,59 @@ class Network:
         finally:
             self._attempts.pop((peer.node_id, channel.channel), None)
 
-    # -- what arrives, on zenoh's threads ---------------------------------------------------------------------
+    # -- what arrives: for clients on zenoh's threads, for servers on those of ``readers`` ----------------------
 
-    def _on_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
+    def _on_client_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
+        self._on_packet(key, payload, attachment, CLIENT)
+
+    def _on_request(self, message: Message) -> list[Task]:
+        end = self._on_packet(*unpack(message), SERVER)
+        return end.left() if isinstance(end, NetLink) else []
+
+    def _on_reply(self, message: Message) -> None:
+        key, payload, attachment = unpack(message)
+        if len(payload) < HEAD.size and attachment is None and keys.sender_of(key) == self._own.node_id:
+            self._replies.reached(payload)
+        else:
+            self._on_packet(key, payload, attachment, REPLIES)
+
+    def _mark(self, mark: bytes) -> None:
+        own = self._own.node_id
+        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark)
+
+    def _on_packet(self, key: str, payload: bytes, attachment: bytes | None, inbox: int) -> End | None:
+        """The end that has taken the packet."""
         sender = keys.sender_of(key)
-        if attachment is None and len(payload) >= HEAD.size:
-            kind, here, _, _, channel, sequence, _ = HEAD.unpack_from(payload)
-            if kind == _FRAMES:
-                end = self._ends.get((sender, channel, here))
-                if end is not None and end.inbox.take_frames(sequence, payload):
-                    return
+        if attachment is None and len(payload) >= SHORT.size:
+            numbers = SHORT.unpack_from(payload)
+            if numbers[0] == _FRAMES:
+                end = self._ends.get((sender, numbers[4], _END_OF[inbox]))
+                if end is not None:
+                    length = numbers[7]
+                    if len(payload) - SHORT.size - length < ALIGNMENT and numbers[16] == 0 and numbers[15] == length:
+                        header = payload[SHORT.size : SHORT.size + length]
+                        if end.inboxes[inbox].take_short(numbers[5], numbers[8:], header):
+                            return end
+                    elif end.inboxes[inbox].take_frames(numbers[5], payload):
+                        return end
         try:
             packet = parse(payload, attachment)
             if packet.kind < Kind.FRAMES:
-                self._on_control(sender, packet)
-                return
-            end = self._ends.get((sender, packet.channel, packet.end))
+                self._on_control(sender, _END_OF[inbox], packet)
+                return None
+            end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
             if end is not None:
-                end.inbox.take(packet)
-            else:
-                self._on_stray(sender, packet)
+                if end.inboxes[inbox].take(packet) and inbox == SERVER:
+                    time.sleep(YIELD_SECONDS)  # another reader has those before, and waits for the global lock
+                return end
+            self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:
             if sender not in self._complained and len(self._complained) < MAX_COMPLAINTS:
                 self._complained.add(sender)
                 log.warning("Node %s sends malformed packets, which are dropped: %s", sender, error)
+        return None
 
-    def _on_control(self, sender: str, control: Packet) -> None:
+    def _on_control(self, sender: str, here: int, control: Packet) -> None:
         text = control.payload[HEAD.size :]
         if control.kind == Kind.HELLO:
             greeting = Greeting.from_json(text)
@@ -300,15 +337,15 @@ class Network:
             if attempt is not None:
                 attempt.answer(None if control.kind == Kind.WELCOME else text.decode(errors="replace"))
         elif control.kind == Kind.BYE:
-            end = self._ends.get((sender, control.channel, control.end))
+            end = self._ends.get((sender, control.channel, here))
             if end is not None:
                 end.end(PeerLost(f"{end.name} has closed the channel: {text.decode(errors='replace')}"))
         else:
             raise DecodeError(f"a packet of unknown kind {control.kind}")
 
-    def _on_stray(self, sender: str, stray: Packet) -> None:
+    def _on_stray(self, sender: str, here: int, stray: Packet) -> None:
         """Tell a node that it sends to an end which does not exist, one word at a time."""
-        address = (sender, stray.channel, CLIENT if stray.end == SERVER else SERVER)
+        address = (sender, stray.channel, CLIENT if here == SERVER else SERVER)
         if sender in self._alive and address not in self._strays:
             self._strays.add(address)
             self._workers.post(partial(self._say_bye, address))
@@ -321,7 +358,8 @@ class Network:
 
     def _say(self, node_id: str, channel: int, end: int, kind: Kind, text: bytes) -> None:
         try:
-            self._bus.put(keys.inbox(self.realm, node_id, self._own.node_id), head(kind, end, channel) + text)
+            key = keys.inbox(self.realm, node_id, end, self._own.node_id)
+            self._bus.put(key, head(kind, end, channel) + text)
         except RemoteTransportError:
             pass  # the session is closed, and with it the channel
 

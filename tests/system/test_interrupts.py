@@ -9,18 +9,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import heros
+from heros.demo.loopback import free_port, zenoh_config
+from heros.net.channel import NetChannel
 from heros.shm.channel import ShmChannel, connect
-from heros.workers import Workers
 from tests.harness import ROOT, Child, wait_until
+from tests.system import net_peer
+from tests.system.net_lab import Lab
 from tests.system.shm_peer import NODE, Do, Silent, own
 
 PEER = Path(__file__).with_name("shm_peer.py")
@@ -30,17 +34,49 @@ FINALISERS = ("__del__", "_gone")
 Place = tuple[CodeType, str, int]
 
 
-@pytest.fixture
-def channel(path: str, workers: Workers) -> Iterator[ShmChannel]:
+class Subject(NamedTuple):
+    """A channel, and how its peer is asked."""
+
+    channel: ShmChannel | NetChannel
+    echo: Callable[..., bytes]
+    sleep: Callable[[str], object]
+    """For so many seconds."""
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is left of any call."""
+        if isinstance(self.channel, ShmChannel):
+            return not self.channel._pending and not self.channel._parked and not self.channel._reading
+        replies = self.channel._surroundings.replies
+        return not self.channel._pending and not replies._parked and not replies._received and replies._role_is_free()
+
+
+@pytest.fixture(params=["shm", "net"])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    if request.param == "net":
+        lab: Lab = request.getfixturevalue("lab")
+        lab.process("dev")
+        there, _ = lab.connect("dev")
+
+        def echo_there(header: bytes, *buffers: np.ndarray) -> bytes:
+            return bytes(net_peer.call(there, net_peer.ECHO, header, buffers, 20.0).header)
+
+        yield Subject(there, echo_there, lambda seconds: net_peer.call(there, net_peer.SLEEP, seconds.encode()))
+        there.close()
+        return
+    path: str = request.getfixturevalue("path")
     with Child(PEER, "serve", path) as server:
         server.ready()
-        channel = connect(path, own("client"), NODE, workers, Silent())
-        yield channel
-        channel.close()
+        here = connect(path, own("client"), NODE, request.getfixturevalue("workers"), Silent())
 
+        def call(do: Do, header: bytes, buffers: Sequence[np.ndarray] = ()) -> bytes:
+            return bytes(here.call(0, do, 0, 0, header, buffers, 20.0).header)
 
-def call(channel: ShmChannel, do: Do, header: bytes = b"", *buffers: np.ndarray, number: int = 0) -> bytes:
-    return bytes(channel.call(0, do, number, 0, header, buffers, 20.0).header)
+        yield Subject(
+            here,
+            lambda header, *buffers: call(Do.ECHO, header, buffers),
+            lambda seconds: call(Do.SLEEP, seconds.encode()),
+        )
+        here.close()
 
 
 @contextmanager
@@ -83,26 +119,26 @@ def interrupt(run: Callable[[], object], where: Place) -> bool:
     return fired
 
 
-RUNS = {
-    "short": lambda channel: call(channel, Do.ECHO, b"x"),
-    "with an array": lambda channel: call(channel, Do.ECHO, b"x", np.arange(50_000)),
-    "that takes its time": lambda channel: call(channel, Do.SLEEP, b"0.002"),
+RUNS: dict[str, Callable[[Subject], object]] = {
+    "short": lambda subject: subject.echo(b"x"),
+    "with an array": lambda subject: subject.echo(b"x", np.arange(50_000)),
+    "that takes its time": lambda subject: subject.sleep("0.002"),
 }
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what was interrupted in its making
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
-def test_a_call(channel: ShmChannel, run: Callable[[ShmChannel], object]) -> None:
-    run(channel)
-    found = places(lambda: run(channel))
-    fired = sum(interrupt(lambda: run(channel), where) for where in found)
+def test_a_call(subject: Subject, run: Callable[[Subject], object]) -> None:
+    run(subject)
+    found = places(lambda: run(subject))
+    fired = sum(interrupt(lambda: run(subject), where) for where in found)
     assert fired > 10
-    assert call(channel, Do.ECHO, b"again") == b"again"
-    assert not channel.closed
-    wait_until(lambda: not channel._pending and not channel._parked and not channel._reading)
+    assert subject.echo(b"again") == b"again"
+    assert not subject.channel.closed
+    wait_until(subject.is_quiet)
 
 
-def test_a_call_beside_others(channel: ShmChannel) -> None:
+def test_a_call_beside_others(subject: Subject) -> None:
     """Other threads get their replies, from wherever in the reading thread's way the interrupt comes."""
     stop = threading.Event()
     done: list[int] = []
@@ -111,14 +147,14 @@ def test_a_call_beside_others(channel: ShmChannel) -> None:
     def others(number: int) -> None:
         try:
             while not stop.is_set():
-                text = b"0.00%d" % number
-                assert call(channel, Do.SLEEP, text) == text
+                subject.sleep(f"0.00{number}")
+                assert subject.echo(b"%d" % number) == b"%d" % number
                 done.append(number)
         except BaseException as error:
             failed.append(error)
 
     def run() -> None:
-        call(channel, Do.SLEEP, b"0.01")
+        subject.sleep("0.01")
 
     threads = [threading.Thread(target=others, args=(number,)) for number in (1, 2, 3)]
     for thread in threads:
@@ -155,9 +191,15 @@ sys.stdin.read()
 """
 
 
-def test_a_signal_handler_may_call_what_the_main_thread_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEROS_TRANSPORT", "shm")
-    with Child(SERVER) as server:
+@pytest.mark.parametrize("transport", ["shm", "net"])
+def test_a_signal_handler_may_call_what_the_main_thread_waits_for(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("HEROS_TRANSPORT", transport)
+    monkeypatch.setenv("HEROS_NET", "on" if transport == "net" else "off")
+    monkeypatch.setenv("HEROS_ZENOH_CONFIG", zenoh_config(port, listen=True))
+    with Child(SERVER, env={"HEROS_ZENOH_CONFIG": zenoh_config(port, listen=False)}) as server:
         server.ready()
         stage = heros.RemoteHERO("stage")
         before = signal.signal(signal.SIGUSR1, lambda *_: stage.stop())

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import heros
-from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, RemoteHERO
+from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, RemoteHERO, limits
 from heros.demo.loopback import zenoh_config
 from heros.entry import Entry
 from heros.exceptions import (
@@ -441,7 +441,8 @@ def test_values_of_events_are_as_those_of_calls(original: Original) -> None:
     assert value["method"](1) == 3
 
 
-def test_a_slow_callback_misses_samples_and_knows_how_many(hero: RemoteHERO) -> None:
+def test_a_slow_callback_misses_samples_and_knows_how_many(hero: RemoteHERO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EVENT_WINDOW_BYTES", 1 << 20)
     got: list[int] = []
     go = threading.Event()
 
@@ -461,6 +462,17 @@ def test_a_slow_callback_misses_samples_and_knows_how_many(hero: RemoteHERO) -> 
     wait_until(lambda: len(got) + hero.tick.missed == 3001, WAIT, lambda: f"{len(got)} + {hero.tick.missed}")
     assert 1000 < len(got) < 3001
     assert got == sorted(got)
+
+
+def test_a_burst_waits_for_a_slow_callback(hero: RemoteHERO) -> None:
+    got: list[int] = []
+    go = threading.Event()
+    hero.tick.connect(lambda value: (go.wait(WAIT), got.append(value)))
+    hero.fire(3000)
+    go.set()
+    wait_until(lambda: len(got) == 3000, WAIT, lambda: f"{len(got)}")
+    assert got == list(range(3000))
+    assert hero.tick.missed == 0
 
 
 def test_large_samples(hero: RemoteHERO) -> None:

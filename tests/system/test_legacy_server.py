@@ -304,6 +304,12 @@ def test_whoever_listens_and_calls_gets_what_the_call_publishes_however_late_zen
     original.wait_for("2 in got and ('bench', 2) in got")
 
 
+def test_a_burst_of_samples_arrives(original):
+    original.ask("got = []\none.tick.connect(got.append)\none.fire(5000)")
+    original.wait_for("len(got) == 5000")
+    assert original.ask("got == list(range(5000))")
+
+
 def test_every_sample_of_a_reliable_event_arrives(original, one):
     original.ask("got = []\nimport time\none.surely.connect(lambda v: (got.append(v), time.sleep(0.0002)))")
     wait_until(lambda: one.surely.publisher.wanted, 60)

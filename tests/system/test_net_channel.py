@@ -19,8 +19,8 @@ import pytest
 from heros import limits, wire
 from heros.exceptions import CallTimeout, HEROSError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net import keys
+from heros.net.packets import CLIENT, REPLIES, head
 from heros.net.packets import Kind as PacketKind
-from heros.net.packets import head
 from heros.transport import Payload, Reply
 from heros.wire import Kind
 from tests.harness import wait_until
@@ -308,7 +308,7 @@ def test_garbage_does_not_harm(lab: Lab, caplog: pytest.LogCaptureFixture) -> No
     lab.process("dev")
     channel, client = lab.connect("dev")
     network = lab.node.net
-    key = keys.inbox(network.realm, lab.node.peer.node_id, channel.peer.node_id)
+    key = keys.inbox(network.realm, lab.node.peer.node_id, CLIENT, channel.peer.node_id)
     fields = wire.FRAME.pack(Kind.SAMPLE, 0, 0, 0, 1, 0, 0, 0, 1 << 31)
     garbage = [
         b"",
@@ -376,15 +376,15 @@ def test_lost_messages_end_the_channel(lab: Lab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(limits, "NET_PING_SECONDS", 0.1)
     lab.process("dev")
     channel, client = lab.connect("dev")
-    take, lost = channel.inbox.take_frames, []
+    take, lost = channel.inboxes[REPLIES].take_short, []
 
-    def lose_one(sequence: int, payload: bytes) -> bool:
+    def lose_one(sequence: int, fields: wire.Fields, header: bytes) -> bool:
         if lost:
-            return take(sequence, payload)
-        lost.append(payload)
+            return take(sequence, fields, header)
+        lost.append(fields)
         return True
 
-    monkeypatch.setattr(channel.inbox, "take_frames", lose_one)
+    monkeypatch.setattr(channel.inboxes[REPLIES], "take_short", lose_one)
     with pytest.raises(PeerLost, match="lost on the network"):
         add(channel, timeout=None)
     assert len(client.ends) == 1
@@ -443,7 +443,7 @@ def test_a_client_that_does_not_read_its_replies_is_disconnected(lab: Lab, monke
     result = pattern(64 * limits.MIB)
     blocked = threading.Thread(target=link.reply, args=(Kind.RESULT, 0, 1, b"", [result]), daemon=True)
     blocked.start()
-    wait_until(lambda: link._outbox._busy.locked())
+    wait_until(lambda: link._replies._unsure is not None)
     for call_id in range(2, 12):  # none of these blocks
         link.reply(Kind.RESULT, 0, call_id, b"", [result[: limits.MIB]])
     assert link.closed

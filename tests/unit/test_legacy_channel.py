@@ -13,7 +13,7 @@ from heros.buffers import Buffer
 from heros.exceptions import CallTimeout, DecodeError, EncodeError, HEROUnavailable, PeerLost, RemoteTransportError
 from heros.net.bus import Answer, OnAnswer
 from heros.net.legacy import cbor
-from heros.net.legacy.channel import LegacyChannel, _Feed
+from heros.net.legacy.channel import SAMPLE_OVERHEAD, LegacyChannel, _Feed
 from heros.net.legacy.entry import LegacyEntry, read_descriptor
 from heros.transport import Channel, Link, Reply, Task
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
@@ -347,25 +347,39 @@ def test_after_unsubscribing_nothing_arrives():
     assert rig.bus.undeclared == ["@object/realm/hero/tick"]
 
 
-def test_a_full_window_drops_and_says_so():
+def test_a_burst_arrives_whole():
     rig = Rig().bound()
     sample = subscribe(rig)
-    for number in range(limits.EVENT_WINDOW + 10):
+    for number in range(4 * limits.EVENT_WINDOW):
         sample(number)
     rig.workers.run()
-    assert len(rig.sink.frames) == limits.EVENT_WINDOW
-    rig.channel.post(Kind.ACK, 0, 5, 100, 0)
-    rig.workers.run()
-    assert rig.sink.frames[-1] == (Kind.GAP, limits.EVENT_WINDOW + 10, limits.EVENT_WINDOW + 1, None)
-    sample("next")
-    rig.workers.run()
-    assert rig.sink.frames[-1] == (Kind.SAMPLE, limits.EVENT_WINDOW + 11, limits.EVENT_WINDOW + 2, "next")
-    rig.channel.post(Kind.ACK, 0, 5, limits.EVENT_WINDOW + 2, 0)
-    rig.workers.run()
-    assert rig.sink.frames[-1][3] == "next"  # nothing more to tell
+    assert [frame[3] for frame in rig.sink.frames] == list(range(4 * limits.EVENT_WINDOW))
 
 
-def test_the_window_is_of_bytes_too_and_takes_one_sample_of_any_size():
+def test_a_full_window_drops_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    rig = Rig().bound()
+    sample = subscribe(rig)
+    monkeypatch.setattr(limits, "EVENT_WINDOW_BYTES", 100 * (SAMPLE_OVERHEAD + 1))
+    for _ in range(110):
+        sample(0)  # one byte
+    rig.workers.run()
+    assert len(rig.sink.frames) == 100
+    rig.channel.post(Kind.ACK, 0, 5, 10, 0)
+    rig.workers.run()
+    assert rig.sink.frames[-1] == (Kind.GAP, 110, 101, None)
+    sample(1)
+    rig.workers.run()
+    assert rig.sink.frames[-1] == (Kind.SAMPLE, 111, 102, 1)
+    rig.channel.post(Kind.ACK, 0, 5, 102, 0)
+    rig.workers.run()
+    assert rig.sink.frames[-1][3] == 1  # nothing more to tell
+    for _ in range(110):
+        sample(0)
+    rig.workers.run()
+    assert len(rig.sink.frames) == 202  # all of the window was given back
+
+
+def test_the_window_takes_one_sample_of_any_size():
     feed = _Feed(1)
     huge = 2 * limits.EVENT_WINDOW_BYTES
     assert feed.admit(huge) == (1, 1)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import zenoh
 
 from heros.entry import Entry
 from heros.exceptions import DecodeError, HEROSError
 from heros.net import config, keys
 from heros.net.discovery import Directory, checked_entry
 from heros.net.greeting import Greeting
+from heros.net.packets import CLIENT, REPLIES, SERVER
 from heros.transport import Peer
 
 LEASE = "transport/link/tx/lease"
@@ -19,7 +22,22 @@ def test_keys() -> None:
     assert keys.discover("lab", "*") == "@object/lab/*/_discover"
     assert keys.node_of(keys.alive("lab", "abc")) == "abc"
     assert keys.node_of(keys.changes("lab", "abc")) == "abc"
-    assert keys.sender_of(keys.inbox("lab", "to", "from")) == "from"
+    assert keys.sender_of(keys.inbox("lab", "to", SERVER, "from")) == "from"
+    assert keys.inbox("lab", "to", SERVER) != keys.inbox("lab", "to", CLIENT)
+
+
+def test_everything_includes_every_key() -> None:
+    everything = [zenoh.KeyExpr(key) for key in keys.everything("lab")]
+    for key in (
+        keys.health("lab", "*"),
+        keys.discover("lab", "*"),
+        keys.alive("lab"),
+        *(keys.inbox("lab", "to", which) for which in (SERVER, CLIENT, REPLIES)),
+        keys.directory("lab"),
+        keys.changes("lab"),
+    ):
+        assert any(one.includes(zenoh.KeyExpr(key)) for one in everything)
+    assert not any(one.includes(zenoh.KeyExpr(keys.health("other", "*"))) for one in everything)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +82,31 @@ class TestSessionConfig:
         with pytest.raises(HEROSError, match=r"HEROS_ZENOH_CONFIG.*nosuch"):
             config.session_config("heros")
         monkeypatch.setenv("HEROS_ZENOH_CONFIG", __file__)
-        with pytest.raises(HEROSError, match="set the variable to the text of that file"):
+        with pytest.raises(HEROSError, match=r"HEROS_ZENOH_CONFIG.* in .*test_net_keys_and_config"):
+            config.session_config("heros")
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", "/no/such/zenoh.json5")
+        with pytest.raises(HEROSError, match=r"HEROS_ZENOH_CONFIG is neither .*/no/such"):
             config.session_config("heros")
         monkeypatch.delenv("HEROS_ZENOH_CONFIG")
         config.update({"no/such/key": 1})
         with pytest.raises(HEROSError, match=r"update_config.*no/such/key"):
+            config.session_config("heros")
+
+    def test_a_path_of_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("ca.pem", "key.pem"):
+            (tmp_path / name).touch()
+        tls = {"root_ca_certificate": "ca.pem", "connect_private_key": str(tmp_path / "key.pem")}
+        file = tmp_path / "zenoh.json5"
+        file.write_text("// a comment\n" + json.dumps({"transport": {"link": {"tls": tls, "tx": {"lease": 1234}}}}))
+        monkeypatch.chdir(tmp_path.parent)
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", f"{tmp_path.name}/zenoh.json5")
+        built = config.session_config("heros")
+        assert json.loads(built.get_json(LEASE)) == 1234
+        assert json.loads(built.get_json("transport/link/tls/root_ca_certificate")) == str(tmp_path / "ca.pem")
+        assert json.loads(built.get_json("transport/link/tls/connect_private_key")) == str(tmp_path / "key.pem")
+        assert json.loads(built.get_json("transport/link/tls/listen_certificate")) is None
+        (tmp_path / "key.pem").unlink()
+        with pytest.raises(HEROSError, match=r"tls/connect_private_key .* cannot be read.*No such file.*key\.pem"):
             config.session_config("heros")
 
 

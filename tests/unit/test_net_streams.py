@@ -116,7 +116,7 @@ def test_nobody_waits_behind_a_sender_that_is_blocked(workers: Workers) -> None:
     wire_.open.clear()
     blocked = threading.Thread(target=outbox.send, args=(frame(0, b"", 0), b"", (), True))
     blocked.start()
-    wait_until(lambda: outbox._busy.locked())
+    wait_until(lambda: outbox._unsure is not None)
     for ident in range(1, 20):
         outbox.send(frame(ident, b"", 0), b"", (), may_wait=True)
     wire_.open.set()
@@ -129,9 +129,9 @@ def test_nobody_waits_behind_a_sender_that_is_blocked(workers: Workers) -> None:
 def test_a_sender_does_not_overtake_what_is_queued(workers: Workers) -> None:
     wire_, sink = Wire(), Sink(workers)
     outbox = outbox_to(wire_, workers)
-    with outbox._busy:
+    with outbox._turn:
         outbox.send(frame(1, b"", 0), b"", (), may_wait=True)
-    # The other sender has given up _busy and not looked at the queue yet.
+    # The other sender has given up its turn and not looked at the queue yet.
     outbox.send(frame(2, b"", 0), b"", (), may_wait=True)
     wait_until(lambda: outbox.backlog == 0)
     sink.feed(wire_.packets)
@@ -152,7 +152,7 @@ def test_many_threads_lose_and_double_nothing(workers: Workers) -> None:
     for thread in threads:
         thread.join()
     wait_until(lambda: outbox.backlog == 0)
-    wait_until(lambda: not outbox._busy.locked())
+    wait_until(lambda: outbox._unsure is None)
     sink.feed(wire_.packets)
     assert sorted(ident for ident, _, _ in sink.frames) == sorted(t * 1000 + n for t in range(6) for n in range(300))
     for thread_number in range(6):

@@ -21,8 +21,9 @@ When there is no reply
     ignored.
 
 Samples
-    A publisher of protocol 1.0 knows no window. One is kept here, of the same size: what arrives while it is full is
-    dropped and counted, and the subscriber is told by the numbers, or by GAP when no sample follows.
+    A publisher of protocol 1.0 knows no window, and nothing tells whether its event is reliable. So a window is kept
+    here, of as many bytes as ours have and any number of samples, that a burst arrives whole. What comes while it is
+    full is dropped and counted, and the subscriber is told by the numbers, or by GAP when no sample follows.
 
 Threads
     Zenoh's only queue what they bring. Values are translated by the caller, or by a worker for what nobody waits for.
@@ -56,7 +57,7 @@ from heros.net.bus import Answer, Bus, Declared, in_callback
 from heros.net.legacy import cbor, translate
 from heros.net.legacy.descriptor import capabilities_from_legacy
 from heros.net.legacy.entry import LegacyEntry
-from heros.net.waiter import Waiter
+from heros.net.legacy.waiter import Waiter
 from heros.transport import OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Strand, Workers
@@ -76,6 +77,9 @@ UNREAD_BYTES: Final = 64 * limits.KIB
 
 QUERY_OVERHEAD: Final = 100
 """Bytes that a query costs beside its payload, in round numbers."""
+
+SAMPLE_OVERHEAD: Final = 512
+"""Bytes that a sample takes beside its payload while it waits, in round numbers."""
 
 OBJECT: Final = 1
 """The id of the HERO; 0 is the node, as everywhere."""
@@ -129,8 +133,8 @@ class _Feed:
         """Count a sample; its sequence and index, or None when there is no room for it."""
         with self._lock:
             self._sequence += 1
-            full = len(self._sizes) >= limits.EVENT_WINDOW or self._nbytes + nbytes > limits.EVENT_WINDOW_BYTES
-            if full and self._sizes:
+            nbytes += SAMPLE_OVERHEAD
+            if self._sizes and self._nbytes + nbytes > limits.EVENT_WINDOW_BYTES:
                 self._dropped = True
                 return None
             self._dropped = False

@@ -11,8 +11,9 @@ Events
     - One publisher for the whole realm knows whether anybody has subscribed to anything in it, which programs of ours
       do with existing HEROs alone. While that is so, and only then, each event has a publisher, which knows whether
       somebody has subscribed to this very event.
-    - While that is so, the event has a *feed*: a subscriber like others, whose samples are sent on in CBOR. It grants
-      credit as they are sent, so an existing HERO that does not read is a slow subscriber like others too.
+    - While that is so, the event has a *feed*: a subscriber like others, whose samples are sent on in CBOR. It has no
+      room when too many bytes wait, so an existing HERO that does not read is a slow subscriber like others too: it
+      misses samples, or holds up a reliable event until that loses patience.
 
     Zenoh reports changes a moment late. So the publishers are also asked before each call: whoever subscribes and
     then calls gets what the call publishes.

@@ -28,6 +28,9 @@ log = logging.getLogger("heros.net")
 OLD_PEERS: Final = Peer(cbor.OLD, 0, "a program with protocol 1.0")
 """Who asks: Zenoh does not tell more of it."""
 
+QUEUED_OVERHEAD: Final = 1000
+"""Bytes that a waiting sample costs beside its own, in round numbers."""
+
 OnReply: TypeAlias = "Callable[[int, int, bytes | memoryview, Sequence[Buffer]], None]"
 """Kind and op of the frame, its header and its buffers. Must not block."""
 
@@ -138,15 +141,20 @@ class Feed:
             return False
         if kind != Kind.SAMPLE:  # protocol 1.0 has no word for what was missed, nor for the end
             return True
+        nbytes = payload.nbytes + QUEUED_OVERHEAD
         with self._count:
-            if self._backlog and self._backlog + payload.nbytes > limits.NET_BACKLOG_BYTES:
+            if self._backlog and self._backlog + nbytes > limits.EVENT_WINDOW_BYTES:
                 return False
-            self._backlog += payload.nbytes
+            self._backlog += nbytes
         buffers = [settle_buffer(buffer) for buffer in payload.buffers]
-        self._strand.post(partial(self._send, index, payload.nbytes, payload.header, buffers), self._workers)
+        self._strand.post(partial(self._send, nbytes, payload.header, buffers), self._workers)
+        # Its credit is given back at once. What waits is bounded here, by bytes: a window of samples would drop most of
+        # a burst that the original, whose publishers wait for the network, delivers whole.
+        with self._receiving:
+            self._receiver.receive(self, (Kind.ACK, 0, 0, 0, self.IDENT, index, 0, 0, 0), b"", ())
         return True
 
-    def _send(self, index: int, nbytes: int, header: bytes, buffers: Sequence[Buffer]) -> None:
+    def _send(self, nbytes: int, header: bytes, buffers: Sequence[Buffer]) -> None:
         try:
             if not self.closed:
                 self._audience.put(translate.value_to_cbor(header, buffers, self._node_id))
@@ -161,9 +169,6 @@ class Feed:
                 self._backlog -= nbytes
         if self.closed:
             self._look()  # it was disconnected because this took too long; is somebody still there?
-            return
-        with self._receiving:
-            self._receiver.receive(self, (Kind.ACK, 0, 0, 0, self.IDENT, index, 0, 0, 0), b"", ())
 
     def collect(self) -> None:
         """Nothing waits here."""

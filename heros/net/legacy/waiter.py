@@ -1,4 +1,4 @@
-"""A thread that waits for the reply to its call: on a lock of its own, which whoever has the reply gives up."""
+"""A thread that waits for the reply to its call: on a lock of its own, which whoever has the answer gives up."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ EXACT := tests/system/test_shm_channel.py::test_a_channel_takes_three_descriptor
 demo: $(VENV)/.installed
 	$(BIN)/heros demo $(ARGS)
 
-test: $(VENV)/.installed-test .venv-original/.installed
+test: $(VENV)/.installed-test .venv-original/.installed .venv-dropin/.installed
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 bench: $(VENV)/.installed-bench
@@ -51,7 +51,7 @@ docs: $(VENV)/.installed-docs
 venv: $(VENV)/.installed-dev
 
 clean:
-	rm -rf "$(VENV)" .venv-original build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" .venv-original .venv-dropin build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the environment: installed anew only when pyproject.toml has changed -------------------------------------
@@ -77,4 +77,12 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "Installing the original heros into .venv-original"
 	@$(BIN)/python -m venv --clear .venv-original
 	@.venv-original/bin/python -m pip --quiet --disable-pip-version-check --no-input install heros==2026.2.2
+	@touch $@
+
+# Programs that build on heros, as they are published, with this package in the place of the original.
+.venv-dropin/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing heros, BOSS, herostools and herosdevices into .venv-dropin"
+	@$(BIN)/python -m venv --clear .venv-dropin
+	@.venv-dropin/bin/python -m pip --quiet --disable-pip-version-check --no-input install --editable . \
+		heros-boss==2026.0.4 herostools==2026.1.1 herosdevices==2026.7.3
 	@touch $@

@@ -19,6 +19,7 @@ Whatever the arguments and whatever the method raises, also SystemExit, there is
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import threading
@@ -32,6 +33,7 @@ from heros.buffers import Buffer
 from heros.chain import same_chain, serving
 from heros.codec import (
     Encoded,
+    ErrorDescription,
     HeroReference,
     MemberReference,
     ObjectReference,
@@ -42,7 +44,7 @@ from heros.codec import (
 )
 from heros.entry import Entry
 from heros.exceptions import DecodeError, EncodeError, HEROSError, HEROUnavailable
-from heros.faults import describe
+from heros.faults import describe, rebuild
 from heros.publisher import Publisher, Subscriber
 from heros.references import WeakObjects, lift_hero, lift_member, lower
 from heros.transport import Channel, Link, Task
@@ -163,7 +165,9 @@ class Dispatcher:
     def lower(self, value: object) -> Reference:
         """What stands for a value that has no serialised form. For ``codec.encode``."""
         reference = lower(value)
-        return self.weak_objects.refer(value) if reference is None else reference
+        if reference is not None:
+            return reference
+        return describe(value) if isinstance(value, BaseException) else self.weak_objects.refer(value)
 
     def lift(self, reference: Reference) -> object:
         """The object or proxy that a reference means. May connect to its owner."""
@@ -171,6 +175,8 @@ class Dispatcher:
             return self.weak_objects.resolve(reference)
         if isinstance(reference, HeroReference):
             return lift_hero(reference)
+        if isinstance(reference, ErrorDescription):
+            return rebuild(reference, "")  # an exception that was sent, and not raised
         assert isinstance(reference, MemberReference)
         return lift_member(reference)
 
@@ -415,10 +421,21 @@ def _invoke(member: Member, op: int, value: Any) -> object:
     if member.flavor != "attribute":
         raise TypeError(f"{member.name} is no attribute, but of the flavor {member.flavor}")
     if op == Op.GET:
-        return getattr(member.hero, member.name)
+        return _read(member)
     if op == Op.SET:
         if not member.writable:
             raise AttributeError(f"{member.name} is read-only")
         setattr(member.hero, member.name, value)
         return None
     raise ValueError(f"there is no operation {op}")
+
+
+def _read(member: Member) -> object:
+    """The value of an attribute. One that is only annotated, and that nobody has set yet, is None to others."""
+    try:
+        return getattr(member.hero, member.name)
+    except AttributeError:
+        if inspect.getattr_static(member.hero, member.name, _read) is not _read:
+            raise  # it is there; its getter has raised
+        log.debug("%s is annotated and has no value yet; it is read as None", member.name)
+        return None

@@ -27,8 +27,11 @@ def describe(error: BaseException) -> ErrorDescription:
     """What the caller is told of ``error``. Never raises, whatever the exception's own methods do, and always can be
     sent: an overlong message or traceback is cut and says so, lone surrogates (of a file name) become ``\\udc..``."""
     kind = type(error)
+    name, module = kind.__name__, kind.__module__
     try:
         message = str(error)
+        if isinstance(error, RemoteHEROError) and error.remote_type:  # of a third HERO: it stays what it was there
+            name, module, message = error.remote_type, error.remote_module or "builtins", str(error.message)
     except Exception as failure:
         message = f"<{kind.__name__} whose text could not be made: {type(failure).__name__}>"
     try:
@@ -41,7 +44,7 @@ def describe(error: BaseException) -> ErrorDescription:
         message = cut
     if len(trace) > MAX_TEXT:
         trace = f"[the first {len(trace) - MAX_TEXT} characters are cut ...] {trace[-MAX_TEXT:]}"
-    name, module, message, trace = map(_sendable, (kind.__name__, kind.__module__, message, trace))
+    name, module, message, trace = map(_sendable, (name, module, message, trace))
     return ErrorDescription(name, module, message, trace, _arguments(error) if module == "builtins" else ())
 
 

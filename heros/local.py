@@ -127,11 +127,13 @@ class LocalHERO(HEROPeer):
 
         Calls that run are finished. May be called from any thread, also from a call, and more than once.
         """
-        if not getattr(self, "_hero_destroyed", True):
-            HEROPeer._destroy_hero(self)
-            exported = getattr(self, "_exported", None)
-            if exported is not None:
-                self._node.withdraw(exported)
+        super()._destroy_hero()
+
+    def _hero_leave(self) -> None:
+        exported = getattr(self, "_exported", None)
+        if exported is not None:
+            self._node.withdraw(exported)
+        super()._hero_leave()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

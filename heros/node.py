@@ -34,6 +34,7 @@ import heros.shm
 from heros import inproc, limits, select
 from heros.bound import Bound, Inbox
 from heros.capabilities import from_list
+from heros.codec import decode
 from heros.dispatch import Dispatcher, Exported
 from heros.entry import Entry, check_name
 from heros.exceptions import CallTimeout, DecodeError, HEROSError, HEROUnavailable, NameInUse, RemoteTransportError
@@ -353,7 +354,7 @@ class Node:
         fields = reply.fields
         if fields[0] == Kind.RESULT:
             return self.dispatcher.decode(reply.header, reply.buffers)
-        value = self.dispatcher.decode(reply.header, ())
+        value, _ = decode(reply.header, ())
         fault = fields[2]
         if fault == Fault.RAISED:
             raise rebuild(value, endpoint)

@@ -130,9 +130,11 @@ class HEROObserver(HEROPeer):
     @local_only
     def _destroy_hero(self) -> None:
         """Stop observing."""
-        if not self._hero_destroyed:
-            HEROPeer._destroy_hero(self)
-            self._watch.close()
+        super()._destroy_hero()
+
+    def _hero_leave(self) -> None:
+        self._watch.close()
+        super()._hero_leave()
 
 
 class EventObserver(HEROPeer):
@@ -281,10 +283,12 @@ class EventObserver(HEROPeer):
     @local_only
     def _destroy_hero(self) -> None:
         """Stop observing."""
-        if not self._hero_destroyed:
-            HEROPeer._destroy_hero(self)
-            self._watch.close()
-            with self._lock:
-                subscriptions, self._subscriptions = self._subscriptions, {}
-            for subscription in subscriptions.values():
-                subscription.close()
+        super()._destroy_hero()
+
+    def _hero_leave(self) -> None:
+        self._watch.close()
+        with self._lock:
+            subscriptions, self._subscriptions = self._subscriptions, {}
+        for subscription in subscriptions.values():
+            subscription.close()
+        super()._hero_leave()

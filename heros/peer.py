@@ -9,6 +9,7 @@ from heros import directory, limits
 from heros.entry import Entry, check_name
 from heros.inspect import local_only
 from heros.node import current
+from heros.sessions import session_manager as default_session_manager
 from heros.version import __proto_version__
 
 __all__ = ["HEROPeer", "describe_entry"]
@@ -39,7 +40,7 @@ class HEROPeer:
 
     def __init__(self, realm: str = "heros", session_manager: Any = None) -> None:
         self._realm = check_name(realm, "realm")
-        self._session_manager = session_manager
+        self._session_manager = default_session_manager if session_manager is None else session_manager
         self._hero_destroyed = False
 
     @local_only
@@ -58,7 +59,13 @@ class HEROPeer:
     @local_only
     def _destroy_hero(self) -> None:
         """Withdraw from the realm. Called again, it does nothing."""
-        self._hero_destroyed = True
+        if not getattr(self, "_hero_destroyed", True):
+            self._hero_destroyed = True
+            self._hero_leave()
+
+    def _hero_leave(self) -> None:
+        """What a class has to end, once. A class may be several of these at once, such as an observer that is offered
+        as a HERO, so each ends its own and goes on with ``super()``."""
 
     def __enter__(self) -> Self:
         return self

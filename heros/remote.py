@@ -237,11 +237,14 @@ class RemoteHERO(HEROPeer):
     @local_only
     def _destroy_hero(self) -> None:
         """Disconnect this proxy's callbacks. The HERO itself stays."""
-        if not self.__dict__.get("_hero_destroyed", True):
-            HEROPeer._destroy_hero(self)
-            for member in tuple(self.__dict__.values()):
-                if isinstance(member, RemoteEventHandler):
-                    member.close()
+        if not self.__dict__.get("_hero_destroyed", True):  # not by getattr, which asks the HERO
+            super()._destroy_hero()
+
+    def _hero_leave(self) -> None:
+        for member in tuple(self.__dict__.values()):
+            if isinstance(member, RemoteEventHandler):
+                member.close()
+        super()._hero_leave()
 
     def __repr__(self) -> str:
         known = self.__dict__

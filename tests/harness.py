@@ -19,11 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
-__all__ = ["DEADLINE", "ROOT", "Child", "wait_until"]
+__all__ = ["DEADLINE", "DROPIN", "ORIGINAL", "ROOT", "Child", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 20.0
 """Seconds that a test waits for something that normally takes milliseconds; generous, as machines may be loaded."""
+
+ORIGINAL = ROOT / ".venv-original" / "bin" / "python"
+"""With the original HEROS; made by ``make test``."""
+
+DROPIN = ROOT / ".venv-dropin" / "bin" / "python"
+"""With this package, BOSS, herostools and herosdevices; made by ``make test``."""
 
 T = TypeVar("T")
 

@@ -4,7 +4,8 @@ What travels
     None, bool, int, float, str, bytes, list and dict are plain msgpack (``bin`` for bytes, UTF-8 for str). Everything
     else is a msgpack extension, from the table below. A tuple arrives as a list. A subclass arrives as what it is
     based on: an ``OrderedDict`` as a dict, an ``IntEnum`` member as its int, a ``StrEnum`` member as its str, a named
-    tuple as a list, ``numpy.str_`` and ``numpy.bytes_`` as str and bytes. Other numpy scalars keep their dtype.
+    tuple as a list, ``numpy.str_`` and ``numpy.bytes_`` as str and bytes, ``numpy.int32`` and ``numpy.int64`` as int.
+    Other numpy scalars keep their dtype.
 
 Dicts and sets
     A key is anything hashable that has a form here. An array (msgpack's, that is: a list) in the place of a key or

@@ -294,6 +294,7 @@ def _read_object(decoder: _Decoder, payload: bytes) -> ObjectReference:
 
 
 def _read_error(decoder: _Decoder, payload: bytes) -> ErrorDescription:
+    decoder.found_reference = True
     fields = decoder.unpack_inner(payload)
     if len(fields) == 4:  # the arguments may be missing
         fields.append([])

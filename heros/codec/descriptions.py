@@ -55,7 +55,7 @@ class ErrorDescription(NamedTuple):
     arguments: tuple[Plain, ...] = ()
 
 
-Reference: TypeAlias = HeroReference | MemberReference | ObjectReference
+Reference: TypeAlias = HeroReference | MemberReference | ObjectReference | ErrorDescription
 
 
 def replace_references(value: Any, lift: Callable[[Reference], object]) -> Any:
@@ -66,6 +66,6 @@ def replace_references(value: Any, lift: Callable[[Reference], object]) -> Any:
         return kind(replace_references(item, lift) for item in value)
     if kind is dict:
         return {replace_references(key, lift): replace_references(item, lift) for key, item in value.items()}
-    if kind is HeroReference or kind is MemberReference or kind is ObjectReference:
+    if kind is HeroReference or kind is MemberReference or kind is ObjectReference or kind is ErrorDescription:
         return lift(value)
     return value

@@ -394,6 +394,8 @@ _FORMS: dict[type, Form] = {
 _FORMS.update({kind: _encode_ip(number) for number, kind in enumerate(layout.IP_CLASSES)})
 # Those of numpy's scalars that are also Python numbers, so that np.float64 keeps its dtype; str_ and bytes_ do not.
 _FORMS.update({kind: _encode_scalar for kind in np.sctypeDict.values() if kind not in (np.str_, np.bytes_)})
+# The integers that indexing and counting give: as with the original HEROS they arrive as int, which np.int64 is not.
+_FORMS.update(dict.fromkeys((np.int32, np.int64), lambda encoder, value: int(value)))
 
 
 def _inherited_form(kind: type) -> Form | None:

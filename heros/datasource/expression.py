@@ -27,17 +27,23 @@ _Value: TypeAlias = Any
 
 _Evaluator: TypeAlias = Callable[[_Value], _Value]
 
-_FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+_FUNCTIONS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
+    # Of Python's own, those that conversions for the original HEROS use, which evaluated any Python:
+    "abs": ((1,), np.abs),
+    "max": ((2,), np.maximum),
+    "min": ((2,), np.minimum),
+    "pow": ((2,), np.power),
+    "round": ((1, 2), lambda x, digits=0: np.round(x, int(digits))),
     **{
-        name: (1, getattr(np, name))
+        name: ((1,), getattr(np, name))
         for name in (
             *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh"),
             *("exp", "exp2", "log", "log10", "log2", "log1p", "i0", "sinc", "sqrt"),
         )
     },
-    **{name: (2, getattr(np, name)) for name in ("hypot", "arctan2", "logaddexp", "logaddexp2", "power")},
+    **{name: ((2,), getattr(np, name)) for name in ("hypot", "arctan2", "logaddexp", "logaddexp2", "power")},
 }
-"""Name to number of arguments and function."""
+"""Name to numbers of arguments and function."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -140,11 +146,12 @@ def _compile(node: ast.expr, text: str) -> _Evaluator:
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _choice(_compile(test, text), _compile(body, text), _compile(orelse, text))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-            count, function = _FUNCTIONS[name]
-            if len(args) != count:
-                raise ValueError(f"in the conversion {text!r}, {name} has {len(args)} arguments; it takes {count}")
+            counts, function = _FUNCTIONS[name]
+            if len(args) not in counts:
+                takes = " or ".join(map(str, counts))
+                raise ValueError(f"in the conversion {text!r}, {name} has {len(args)} arguments; it takes {takes}")
             arguments = [_compile(argument, text) for argument in args]
-            return _unary(function, *arguments) if count == 1 else _binary(function, *arguments)
+            return _unary(function, *arguments) if len(arguments) == 1 else _binary(function, *arguments)
         case _:
             raise _refused(text, repr(ast.unparse(node)))
 

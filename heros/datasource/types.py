@@ -44,12 +44,12 @@ class DatasourceReturnValue(dict[str, Any]):
         super().__init__(
             kwargs,
             id=id,
-            time=clock.time() if time is None else time,
             value=value,
             unit=_unit(unit),
+            inbound=inbound,
+            time=clock.time() if time is None else time,
             raw_value=raw_value,
             raw_unit=_unit(raw_unit),
-            inbound=inbound,
             calibrated=calibrated,
         )
 

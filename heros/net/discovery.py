@@ -48,6 +48,9 @@ log = logging.getLogger("heros.net")
 OUR_QUERY: Final = b"heros2"
 """Payload of our discovery queries. Those of protocol 1.0 have none; they are not answered here."""
 
+DECLARE_SECONDS: Final = 1.0
+"""How long the making of a HERO waits for zenoh to declare it, which takes well below a millisecond."""
+
 LOOK_SECONDS: Final = 0.25
 """How often it is looked whether anybody is connected by now: zenoh does not tell."""
 
@@ -218,6 +221,8 @@ class Discovery:
         self._bus = bus
         self._workers = workers
         self._strand = Strand()
+        self._running = 0
+        """The thread that runs a task of the strand."""
         self._announced: dict[str, Entry] = {}
         self._declared: dict[str, list[Declared]] = {}
         self._opened = False
@@ -241,10 +246,13 @@ class Discovery:
     def _tolerant(self, task: Task) -> None:
         if self._closed:
             return
+        self._running = threading.get_ident()
         try:
             task()
         except RemoteTransportError as error:
             log.warning("Discovery in realm %s: %s", self._realm, error)
+        finally:
+            self._running = 0
 
     # -- our own HEROs ----------------------------------------------------------------------------------------
 
@@ -253,7 +261,13 @@ class Discovery:
         self._later(self._open)
 
     def announce(self, entry: Entry) -> None:
+        """Returns when it is declared, if the session is open: who is then told of the HERO, and is a program of
+        protocol 1.0, asks for it at once, and only once."""
         self._later(partial(self._announce, entry))
+        if self._opened and self._running != threading.get_ident():
+            done = threading.Event()
+            self._strand.post(done.set, self._workers)
+            done.wait(DECLARE_SECONDS)
 
     def withdraw(self, entry: Entry) -> None:
         self._later(partial(self._withdraw, entry))

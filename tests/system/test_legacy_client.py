@@ -165,7 +165,7 @@ def test_watching_tells_of_it_without_listing(original: Original) -> None:
     assert later == news
 
 
-def test_each_hero_is_seen_once_of_whichever_kind_it_is(original: Original, tmp_path: Path) -> None:
+def test_each_hero_is_seen_once_of_whichever_kind_it_is(original: Original, runtime_directory: Path) -> None:
     program = f"""
 import sys, heros
 with heros.LocalHERO("ours-elsewhere", realm={original.realm!r}):
@@ -173,7 +173,7 @@ with heros.LocalHERO("ours-elsewhere", realm={original.realm!r}):
     sys.stdin.read()
 """
     config = zenoh_config(original.port, listen=False)
-    elsewhere = {"HEROS_ZENOH_CONFIG": config, "HEROS_RUNTIME_DIR": str(tmp_path)}  # as on another computer
+    elsewhere = {"HEROS_ZENOH_CONFIG": config, "HEROS_RUNTIME_DIR": f"{runtime_directory}-2"}  # as on another computer
     original.start("old")
     seen: list[Entry] = []
     with LocalHERO("ours", realm=original.realm), Child(program, env=elsewhere) as child:

@@ -289,3 +289,35 @@ def test_a_hostile_conversion_is_refused_at_construction(conversion):
         heros.LocalDatasourceHERO("hostile", observables={"x": {"conversion": conversion}})
     with pytest.raises(NameError):
         heros.RemoteHERO("hostile")
+
+
+def test_an_observer_that_is_a_hero_ends_as_both():
+    """As BOSS makes of an archiver: a class that observes, offered as a HERO."""
+
+    class Archiver(EventObserver, LocalHERO):
+        def __init__(self) -> None:
+            EventObserver.__init__(self, "*", "tick")
+            LocalHERO.__init__(self, "archiver")
+            self.register_callback(self.store)
+            self.stored: list[object] = []
+
+        def store(self, name: str, data: object) -> None:
+            self.stored.append((name, data))
+
+    class Ticking(LocalHERO):
+        @event
+        def tick(self, number: int) -> int:
+            return number
+
+    observer = HEROObserver()
+    archiver, ticker = Archiver(), Ticking("ticker")
+    wait_until(lambda: ticker.tick.publisher.wanted)
+    ticker.tick(1)
+    wait_until(lambda: archiver.stored == [("ticker", 1)])
+    wait_until(lambda: "archiver" in observer.known_objects)
+    archiver._destroy_hero()
+    archiver._destroy_hero()
+    wait_until(lambda: "archiver" not in observer.known_objects)
+    wait_until(lambda: not ticker.tick.publisher.wanted)
+    ticker._destroy_hero()
+    observer._destroy_hero()

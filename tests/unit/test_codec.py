@@ -220,6 +220,9 @@ def test_the_sender_copies_no_array(array: np.ndarray) -> None:
 def test_a_numpy_scalar_keeps_its_dtype(array: np.ndarray) -> None:
     scalar = array.flat[0]
     arrived = round_trip([scalar])[0]
+    if type(scalar) in (np.int32, np.int64):  # programs expect what they can count with
+        assert (type(arrived), arrived) == (int, scalar)
+        return
     assert type(arrived) is type(scalar)
     assert (arrived.dtype, arrived.tobytes()) == (scalar.dtype, scalar.tobytes())
 
@@ -419,15 +422,15 @@ def test_references_are_found_and_replaced(reference: Any, wrap: Any) -> None:
 
 
 def test_the_arguments_of_an_error_may_be_missing() -> None:
-    assert decode(packed(35, msgpack.packb(["a", "b", "c", "d"]))) == (ErrorDescription("a", "b", "c", "d"), False)
+    assert decode(packed(35, msgpack.packb(["a", "b", "c", "d"]))) == (ErrorDescription("a", "b", "c", "d"), True)
 
 
-def test_an_error_is_not_a_reference() -> None:
+def test_an_error_in_a_value_is_lifted_like_a_reference() -> None:
     header, _ = encode([error])
     value, found = decode(header)
-    assert (value, found) == ([error], False)
+    assert (value, found) == ([error], True)
     assert type(value[0]) is ErrorDescription
-    assert replace_references(value, lambda reference: 1 / 0) == [error]
+    assert replace_references(value, lambda reference: reference.message) == [error.message]
     assert not decode(encode([np.float64(1), {1, 2}])[0])[1]
 
 

@@ -58,6 +58,9 @@ MORE_AT_TWO = [
     ("-x ** 2", -4.0),
     ("2\n*\tx", 4.0),
     ("0xff", 255.0),
+    ("abs(-x) + pow(x, 3)", 10.0),
+    ("min(x, 1) + max(x, 5)", 6.0),
+    ("round(x / 3, 2) + round(x / 3)", 1.67),
 ]
 
 
@@ -129,7 +132,8 @@ REFUSED = [
     "y",
     "pi",
     "e",
-    "abs(x)",
+    "divmod(x, 2)",
+    "round(x, 1, 2)",
     "open(x)",
     "__import__(x)",
     "x.real",

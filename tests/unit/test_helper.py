@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -98,3 +100,37 @@ def test_multicast_address():
     assert all(first <= ipaddress.IPv4Address(address) <= last for address in addresses)
     # What the original gives: machines with either package must scout on the same address.
     assert helper.generate_multicast_address("lab") == "236.70.15.254"
+
+
+def test_a_logger_has_what_programs_call_on_it(name, monkeypatch, caplog):
+    monkeypatch.delenv("HEROS_LOG", raising=False)
+    logger = helper.get_logger(name)
+    assert type(logging.getLogger("some-other-logger-of-a-test")) is logging.Logger
+    logger.setLevel("debug")
+    assert logger.level == logging.DEBUG
+    logger.spam("not seen")
+    logger.setLevel("5")
+    logger.spam("seen %d", 1)
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [("SPAM", "seen 1")]
+
+
+def test_a_level_for_all_loggers():
+    """As ``boss --log`` does; in a process of its own, since it is for all of them, and for those that are started."""
+    program = (
+        "import logging, os; from heros.helper import get_logger\n"
+        "other = logging.getLogger('other'); get_logger('boss').setLevel('error', globally=True)\n"
+        "assert other.level == logging.getLogger('heros').level == logging.ERROR\n"
+        "assert get_logger('later').level == logging.ERROR\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_logger_of_another_library_stays_what_it_is(name):
+    class Own(logging.Logger):
+        pass
+
+    logging.setLoggerClass(Own)
+    try:
+        assert type(helper.get_logger(f"{name}-own")) is Own
+    finally:
+        logging.setLoggerClass(logging.Logger)

@@ -3,7 +3,7 @@
 Why not zenoh's
     A callback on one of zenoh's threads waits for Python's global lock before anything is read, and has to wake
     another thread for whatever may block. So requests wait in a mailbox of zenoh's, which needs no Python to be
-    filled, and whoever reads one carries it out on the spot (``docs/decisions/0009``).
+    filled, and whoever reads one carries it out on the spot (``docs/decisions/0012``).
 
 How it works
     A reader is a task on one of the ``Workers``, and waits at the mailbox for as long as it can. Before it runs a

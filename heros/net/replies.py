@@ -4,7 +4,7 @@ Why not a thread of ours, or zenoh's
     A reply that its caller reads wakes one thread; one that another thread reads wakes two, and waits for Python's
     global lock twice. So replies wait in a mailbox of zenoh's, which needs no Python to be filled, and a caller that
     finds nobody at it reads until its own reply is there. It delivers those of others on the way, and gives the
-    reader's role on when it leaves (``docs/decisions/0009``).
+    reader's role on when it leaves (``docs/decisions/0012``).
 
     Where nobody waits for what was submitted, a worker has the role.
 

@@ -71,6 +71,7 @@ def configuration(member: Member, others: Iterable[Member]) -> dict[str, Any]:
         },
         "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": True}},
         "transport": {
+            "shared_memory": {"enabled": False},  # a killed process would leave its files behind
             "link": {
                 "protocols": ["tls"],
                 "tls": {
@@ -127,7 +128,8 @@ def _look(realm: str) -> dict[str, Any]:
         "ask for entries": ("ingress", ["query"], entries),
         "ask for changes": ("ingress", ["declare_subscriber"], changes),
         "show tokens": ("egress", ["liveliness_token"], tokens),
-        "show entries": ("egress", ["declare_queryable", "reply"], entries),
+        "show who answers": ("egress", ["declare_queryable"], [keys.under(realm, "*"), keys.directory(realm)]),
+        "show entries": ("egress", ["reply"], entries),
         "show changes": ("egress", ["put"], changes),
     }
     return {

@@ -246,6 +246,7 @@ def router(port: str) -> None:
         "mode": "router",
         "listen/endpoints": [f"tcp/0.0.0.0:{port}"],
         "scouting/multicast/enabled": False,
+        "transport/shared_memory/enabled": False,
     }.items():
         config.insert_json5(key, json.dumps(value))
     with zenoh.open(config):

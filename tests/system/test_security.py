@@ -301,7 +301,7 @@ def test_zenoh_tells_names_to_who_has_a_certificate_without_rights(secured: Lab)
     )
     assert outside.ask("peers", 1) == 1
     server.ask("offer", "one")
-    name = f"Register resource {keys.discover(secured.realm, 'one')}"
+    name = f"Register resource {keys.health(secured.realm, 'one')}"
     wait_until(lambda: outside.complains(re.escape(name)), what=lambda: outside.output)
     gets_nothing(outside, secured.realm, server.ask("node_of", "one"))
 

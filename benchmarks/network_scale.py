@@ -178,7 +178,7 @@ def entities_row(title: str, before: str, after: str) -> Row:
 def state_row(title: str, what: str, unit: Unit, before: str, after: str) -> Row:
     def find(found: Mapping[str, Any]) -> float:
         grown: float = found[after][what] - found[before][what]
-        return max(0.0, grown) / (found["count"] - 1)
+        return grown / (found["count"] - 1)
 
     def note(found: Mapping[str, Any]) -> str:
         return f"{Quantity(found[before][what], unit)} with one" if before.endswith(", 1") else ""

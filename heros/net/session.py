@@ -297,7 +297,7 @@ class Network:
 
     def _mark(self, mark: bytes) -> None:
         own = self._own.node_id
-        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark)
+        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark, here=True)
 
     def _on_packet(self, key: str, payload: bytes, attachment: bytes | None, inbox: int) -> End | None:
         """The end that has taken the packet."""
@@ -440,6 +440,7 @@ class Network:
             channel.end(reason)
         if self._opened.wait(CLOSE_SECONDS):
             self._bus.close()
+        self._replies.close()
 
     def abandon(self) -> None:
         """In a forked child: forget everything without a word. The session stays the parent's."""

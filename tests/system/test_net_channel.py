@@ -359,6 +359,54 @@ def test_garbage_does_not_harm(lab: Lab, caplog: pytest.LogCaptureFixture) -> No
     assert len(warnings) == 1
 
 
+def test_replies_that_nobody_waits_for_do_not_fill_the_mailbox(lab: Lab) -> None:
+    """Anybody may send them, also to a node that calls nobody; and Zenoh waits for room in the mailbox."""
+    server = lab.process("dev")
+    channel, _ = lab.connect("dev")
+    key = keys.inbox(lab.realm, server.node_id, REPLIES, "stranger")
+    for _ in range(3 * limits.NET_MAILBOX_PACKETS):
+        lab.node.net._bus.put(key, bytes(2000))
+    assert add(channel) == 5
+
+
+def test_a_call_ends_with_its_peer_while_all_workers_wait(lab: Lab) -> None:
+    """They may be waiting for the same peer."""
+    server = lab.process("dev")
+    channel, _ = lab.connect("dev")
+    workers = lab.node.workers
+    workers._limit = count = len(workers._threads) + 4
+    errors: list[BaseException] = []
+
+    def hang() -> None:
+        try:
+            call(channel, SLEEP, b"600", timeout=None)
+        except PeerLost as error:
+            errors.append(error)
+
+    for _ in range(2 * count):
+        workers.post(hang)
+    wait_until(lambda: workers._tasks and not workers.spare())
+    wait_until(lambda: len(channel._pending) >= count - 2)  # Zenoh's requests are read by two workers
+    server.kill()
+    wait_until(lambda: len(errors) == 2 * count, 60)
+
+
+def test_a_time_out_passes_while_all_workers_are_busy(lab: Lab) -> None:
+    lab.process("dev")
+    channel, _ = lab.connect("dev")
+    free = threading.Event()
+    workers = lab.node.workers
+    workers._limit = len(workers._threads)
+    for _ in range(2 * workers._limit):
+        workers.post(free.wait)
+    wait_until(lambda: workers._tasks and not workers.spare())
+    try:
+        with pytest.raises(CallTimeout):
+            call(channel, SLEEP, b"600", timeout=0.5)
+    finally:
+        free.set()
+
+
 def test_versions_that_do_not_match_are_refused_in_words(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 44."""
     lab.process("dev")

@@ -375,6 +375,8 @@ class Node:
             networks, channels = list(self._networks.values()), list(self._channels.values())
         for exported in self.dispatcher.exported():
             self.dispatcher.withdraw(exported)
+        for network in networks:
+            network.flush()
         for channel, _ in channels:
             channel.close()
         if self._server is not None:

@@ -33,6 +33,10 @@ class NetLink(End):
     def _self(self) -> Link:
         return self
 
+    @property
+    def backlog(self) -> int:
+        return self._outbox.backlog + self._replies.backlog
+
     # -- transport.Link ---------------------------------------------------------------------------------------
 
     def reply(self, kind: int, op: int, call_id: int, header: bytes, buffers: Sequence[Buffer]) -> None:

@@ -159,6 +159,20 @@ def test_events_arrive_in_order_and_none_is_lost_without_a_word(lab: Lab, count:
     assert client.frames[-1][0][0] == Kind.END
 
 
+@pytest.mark.parametrize(("count", "size"), [(1000, 0), (20, limits.MIB)])
+def test_the_last_samples_of_a_program_that_ends_arrive(lab: Lab, count: int, size: int) -> None:
+    server = lab.process("dev")
+    channel, client = lab.connect("dev")
+    assert add(channel) == 5
+    assert server.popen.stdin is not None
+    server.popen.stdin.write(json.dumps(["publish-and-exit", 9, count, size]).encode() + b"\n")
+    server.popen.stdin.flush()
+    assert server.popen.wait(30) == 7
+    wait_until(lambda: client.ends)
+    assert [fields[5] for fields, _, _ in client.frames if fields[0] == Kind.SAMPLE] == list(range(1, count + 1))
+    assert client.frames[-1][0][0] == Kind.END
+
+
 def test_a_stopped_subscriber_does_not_delay_the_publisher_or_others(lab: Lab) -> None:
     """FAULTS 6: the backlog is bounded, ``publish`` says so at once, and what was accepted arrives when it resumes."""
     reader = lab.process()

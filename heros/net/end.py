@@ -69,10 +69,8 @@ class End:
     def closed(self) -> bool:
         return self._reason is not None
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that are still to be sent."""
-        return self._outbox.backlog
+    def outboxes(self) -> list[Outbox]:
+        return [self._outbox]
 
     def _new_outbox(self, inbox: int) -> tuple[Sender, Outbox]:
         """What sends to that inbox of the other end."""

@@ -433,11 +433,15 @@ class Network:
         """Have sent what was accepted: the last samples and replies of a program that ends. Waits for those peers that
         read, and not long."""
         deadline = time.monotonic() + FLUSH_SECONDS
-        before, since = 0, 0.0
-        while backlog := sum(end.backlog for end in list(self._ends.values()) if not end.closed):
-            now = time.monotonic()
-            if backlog != before:
-                before, since = backlog, now
+        before, since = (0, 0), 0.0
+        while True:
+            outboxes = [outbox for end in list(self._ends.values()) if not end.closed for outbox in end.outboxes()]
+            backlog = sum(outbox.backlog for outbox in outboxes) + self._gateway.backlog
+            if not backlog:
+                return
+            now, state = time.monotonic(), (backlog, sum(outbox.packets for outbox in outboxes))
+            if state != before:
+                before, since = state, now
             if now >= deadline or now - since >= STUCK_SECONDS:
                 log.info("%d bytes are not sent, as this process closes the network", backlog)
                 return

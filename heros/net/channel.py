@@ -91,7 +91,6 @@ class NetChannel(End):
         self._ping_lock = threading.Lock()
         super().__init__(surroundings, peer, channel, receiver)
         self.inboxes[REPLIES] = self._new_inbox()
-        surroundings.replies.attach()
 
     def _answer_ping(self) -> None:
         """Servers do not ask."""
@@ -257,7 +256,6 @@ class NetChannel(End):
     def _lose(self, reason: HEROSError) -> None:
         """No reply follows."""
         self.inboxes[REPLIES].close()
-        self._surroundings.replies.detach()
         for pending in list(self._pending.values()):
             pending.deliver(PeerLost(str(reason)))
 

@@ -140,6 +140,11 @@ class Outbox:
         self.sent = 0
         """Bytes that were given to zenoh so far."""
 
+    @property
+    def packets(self) -> int:
+        """How many were sent so far."""
+        return self._sequence
+
     # -- any thread -------------------------------------------------------------------------------------------
 
     def send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer], may_wait: bool) -> None:

@@ -57,6 +57,10 @@ log = logging.getLogger("heros.net")
 CLOSE_SECONDS: Final = 1.0
 """How long ``close`` waits for a session that is still being opened: the process may be about to end."""
 
+FLUSH_SECONDS: Final = 0.5
+STUCK_SECONDS: Final = 0.1
+"""How long ``close`` has what is queued sent: at all, and while no peer takes any of it."""
+
 MAX_COMPLAINTS: Final = 1000
 """Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
 
@@ -297,7 +301,7 @@ class Network:
 
     def _mark(self, mark: bytes) -> None:
         own = self._own.node_id
-        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark)
+        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark, here=True)
 
     def _on_packet(self, key: str, payload: bytes, attachment: bytes | None, inbox: int) -> End | None:
         """The end that has taken the packet."""
@@ -425,10 +429,29 @@ class Network:
 
     # -- the end ----------------------------------------------------------------------------------------------
 
+    def flush(self) -> None:
+        """Have sent what was accepted: the last samples and replies of a program that ends. Waits for those peers that
+        read, and not long."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        before, since = (0, 0), 0.0
+        while True:
+            outboxes = [outbox for end in list(self._ends.values()) if not end.closed for outbox in end.outboxes()]
+            backlog = sum(outbox.backlog for outbox in outboxes) + self._gateway.backlog
+            if not backlog:
+                return
+            now, state = time.monotonic(), (backlog, sum(outbox.packets for outbox in outboxes))
+            if state != before:
+                before, since = state, now
+            if now >= deadline or now - since >= STUCK_SECONDS:
+                log.info("%d bytes are not sent, as this process closes the network", backlog)
+                return
+            time.sleep(YIELD_SECONDS)
+
     def close(self) -> None:
-        """End every channel and the session, in about a second at most, whatever the peers do."""
+        """End every channel and the session, in less than two seconds, whatever the peers do."""
         if self._closed:
             return
+        self.flush()
         self._closed = True
         atexit.unregister(self.close)
         self._discovery.close()
@@ -440,6 +463,7 @@ class Network:
             channel.end(reason)
         if self._opened.wait(CLOSE_SECONDS):
             self._bus.close()
+        self._replies.close()
 
     def abandon(self) -> None:
         """In a forked child: forget everything without a word. The session stays the parent's."""

@@ -485,6 +485,30 @@ def test_a_stopped_server_does_not_keep_its_client_from_ending():
         client.close()
 
 
+EXIT_NET = """
+import sys, threading, heros
+hero = heros.RemoteHERO("one", sys.argv[1], wait=20)
+assert heros.transport_of(hero) == "net"
+def again():
+    while True: hero.add(1)
+for target in (hero.wait, hero.wait, again, again):
+    threading.Thread(target=target, daemon=True).start()
+hero.add(1)
+print("READY", flush=True)
+sys.exit(5)
+"""
+
+
+def test_a_program_with_calls_over_the_network_ends_without_noise(net_realm):
+    config = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
+    server = lab.Instrument("one", net_realm)
+    with Child(EXIT_NET, net_realm, env={"HEROS_ZENOH_CONFIG": config, "HEROS_TRANSPORT": "net"}) as client:
+        client.ready()
+        assert client.wait() == 5
+        assert client.errors == ""
+    server.go.set()
+
+
 INTERRUPTED = """
 import sys, heros
 hero = heros.RemoteHERO("one", "realm", wait=10)

@@ -114,7 +114,7 @@ class ShmChannel(Endpoint):
         requests, replies, events = agreement.rings
         self._receiver = receiver
         self._request_bell = agreement.request_bell
-        self._rang = False
+        self._server_slept = False
         self._requests = Outbox(requests, self._ring_requests, workers, self._borrowed)
         self._returning = self._requests
         self._replies = Inbox(replies, _REPLIES, self._borrowed.borrow, self._take_release)
@@ -176,9 +176,9 @@ class ShmChannel(Endpoint):
             frame = self._read_frame(self._spin.quick)
             if frame is None or frame[0][4] != call_id:
                 frame = self._read_until(call_id, deadline, frame)
-            elif self._rang:
-                self._placement.sign()  # the server slept, and has replied before this thread could look
-            self._rang = False
+            elif self._server_slept:
+                self._placement.sign()  # and has replied before this thread could look
+            self._server_slept = False
             self._reading = False
             self._release_role()
             if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
@@ -288,7 +288,7 @@ class ShmChannel(Endpoint):
     # -- requests ---------------------------------------------------------------------------------------------
 
     def _ring_requests(self) -> None:
-        self._rang = True
+        self._server_slept = True
         self._request_bell.ring()
 
     def _check_open(self) -> None:

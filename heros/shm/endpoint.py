@@ -85,7 +85,7 @@ class Endpoint:
         self._fd = agreement.sock.fileno()
         self._bells: list[Doorbell] = [agreement.request_bell, agreement.reply_bell]
         self._socket_lock = threading.RLock()
-        self._rang = False
+        self._rung_for_events = False
         self._lost: BaseException | None = None
         self.closed = False
         """True once the peer is lost or ``close`` was called."""
@@ -113,8 +113,8 @@ class Endpoint:
     def _on_socket(self) -> None:
         """The socket is readable: what its handler on a worker does. May also be called by anyone."""
         gone = self._read_socket()
-        if self._rang:
-            self._rang = False
+        if self._rung_for_events:
+            self._rung_for_events = False
             self._on_ring()
         if gone is not None:
             self._lose(gone)
@@ -127,7 +127,7 @@ class Endpoint:
         gone = self._read_socket()
         if isinstance(gone, DecodeError):
             raise gone
-        if gone is not None or self._rang:
+        if gone is not None or self._rung_for_events:
             self._workers.post(self._on_socket)
 
     def _read_socket(self) -> BaseException | None:
@@ -160,7 +160,7 @@ class Endpoint:
         if fds:
             raise DecodeError("a message on the socket comes with a descriptor that it should not have")
         if kind == RING and not data:
-            self._rang = True
+            self._rung_for_events = True
         elif kind == _RETIRED and len(data) == _NUMBER.size:
             self._borrowed.segments.pop(_NUMBER.unpack(data)[0], None)
         elif kind == _BYE:

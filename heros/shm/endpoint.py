@@ -43,7 +43,8 @@ _NUMBER: Final = struct.Struct("=Q")
 
 _SHORTEST_TICK: Final = 0.02
 _LONGEST_TICK: Final = 1.0
-"""Between two looks for leases that no record has taken back: doubled each time, up to the longest."""
+"""Between two looks for leases that no record has taken back: doubled each time, up to the longest. The shortest also
+between two tries to ring through a full socket."""
 
 
 class _Abandonable(Protocol):
@@ -180,7 +181,8 @@ class Endpoint:
             return True
 
     def _ring_socket(self) -> None:
-        self._send_message(RING)  # when there is no room, something else is there to wake the peer
+        if not self._send_message(RING):  # full of what wakes the peer, but not its reader of ``events``
+            self._workers.call_later(_SHORTEST_TICK, self._ring_socket)
 
     def _announce(self, segment: Segment) -> None:
         if not self._send_message(_SEGMENT + _NUMBER.pack(segment.number), (segment.fd,)):

@@ -45,7 +45,7 @@ from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.placement import Placement
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
-from heros.transport import OnReply, Peer, Receiver, Reply, Transport
+from heros.transport import Nobody, OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import FRAME, Kind
 from heros.workers import Workers, in_main_thread
 
@@ -81,16 +81,6 @@ class _Waiter:
     def open(self) -> None:
         with suppress(RuntimeError):  # open already
             self.gate.release()
-
-
-class _Nobody:
-    """The receiver of a channel that is for calls only."""
-
-    def receive(self, *_: object) -> None:
-        pass
-
-    def closed(self, *_: object) -> None:
-        pass
 
 
 class ShmChannel(Endpoint):
@@ -588,5 +578,5 @@ def connect(
     Raises:
         RemoteTransportError: shared memory cannot be used with it; says why.
     """
-    apart = partial(connect, path, own, node_id, workers, _Nobody(), timeout)
+    apart = partial(connect, path, own, node_id, workers, Nobody(), timeout)
     return ShmChannel(open_channel(path, own, node_id, timeout), workers, receiver, process_arena(), apart)

@@ -147,6 +147,11 @@ class Outbox:
 
     # -- any thread -------------------------------------------------------------------------------------------
 
+    @property
+    def sending_here(self) -> bool:
+        """Whether the calling thread is in the middle of sending, further down its stack."""
+        return bool(self._turn._is_owned())  # type: ignore[attr-defined]
+
     def send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer], may_wait: bool) -> None:
         """Send a frame; its buffers are free afterwards. Without ``may_wait`` it never blocks.
 

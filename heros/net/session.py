@@ -44,7 +44,7 @@ from heros.net.link import NetLink
 from heros.net.packets import ALIGNMENT, CLIENT, HEAD, REPLIES, SERVER, SHORT, Kind, Packet, head, parse
 from heros.net.readers import Readers
 from heros.net.replies import Replies
-from heros.transport import Channel, Peer, Receiver, Task
+from heros.transport import Channel, Nobody, Peer, Receiver, Task
 from heros.workers import Strand, Workers
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ class Network:
         if not self._wait_alive(entry.node_id, deadline):
             raise HEROUnavailable(f"HERO {entry.name!r}: its process (pid {entry.pid} on {entry.host}) is gone")
         peer = Peer(entry.node_id, entry.pid, entry.host)
-        channel = NetChannel(self._surroundings, peer, secrets.randbits(64), receiver)
+        apart = partial(self.connect, entry, Nobody())
+        channel = NetChannel(self._surroundings, peer, secrets.randbits(64), receiver, apart)
         try:
             self._greet(channel, deadline, timeout)
         except BaseException:

@@ -307,8 +307,8 @@ class Bus:
             self._session = engine.open_session(config)
         except zenoh.ZError as error:
             raise HEROSError(
-                f"the network of realm {realm!r} cannot be opened: {error}. Check HEROS_ZENOH_CONFIG, or set "
-                "HEROS_NET=off to stay on this host."
+                f"the network of realm {realm!r} cannot be opened: {engine.reason(error)}. Check "
+                "HEROS_ZENOH_CONFIG, or set HEROS_NET=off to stay on this host."
             ) from None
         self._zenoh = zenoh
 

@@ -178,7 +178,7 @@ class Gateway:
             asked.refuse(str(error))
             if not self._told:
                 self._told = True
-                log.warning("Somebody asked for HERO %s in protocol 1.0: %s", hero.endpoint, error)
+                log.warning("A program with the original package asked for HERO %s: %s", hero.endpoint, error)
 
     def _read(self, flavor: str, payload: bytes | None) -> tuple[Op, codec.Encoded]:
         if flavor == "method":

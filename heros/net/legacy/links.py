@@ -163,7 +163,7 @@ class Feed:
         except HEROSError as error:
             if not self._complained:
                 self._complained = True
-                log.error("%s: a sample is not sent to existing HEROs: %s", self._endpoint, error)
+                log.error("%s: a sample is not sent to programs with the original package: %s", self._endpoint, error)
         finally:
             with self._count:
                 self._backlog -= nbytes

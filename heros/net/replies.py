@@ -46,8 +46,8 @@ log = logging.getLogger("heros.net")
 PARKED_SECONDS: Final = 0.5
 """How long a parked caller sleeps before it looks by itself: who was interrupted may not have woken it."""
 
-
 SWEEP_SECONDS: Final = 5.0
+"""How often the mailbox is emptied of what nobody waits for."""
 
 
 class Waits(Protocol):

@@ -37,10 +37,10 @@ __all__ = [
     "Mailbox",
     "Message",
     "OnAnswer",
+    "OnJson",
     "OnPresence",
     "OnQuery",
     "OnQuestion",
-    "OnReply",
     "OnSample",
     "Question",
     "Sender",
@@ -66,8 +66,8 @@ OnPresence: TypeAlias = Callable[[str, bool], None]
 """Key of a liveliness token, and whether it has appeared or gone."""
 OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
 """Payload of the query; returns the replies."""
-OnReply: TypeAlias = Callable[[str, bytes], None]
-"""Key and payload of one reply."""
+OnJson: TypeAlias = Callable[[str, bytes], None]
+"""Key and payload of one reply of our own protocol."""
 OnQuestion: TypeAlias = "Callable[[Question], None]"
 Encoding: TypeAlias = Literal["json", "cbor"]
 
@@ -470,7 +470,7 @@ class Bus:
         key: str,
         payload: bytes,
         timeout: float,
-        on_reply: OnReply,
+        on_reply: OnJson,
         on_done: Callable[[], None],
         on_cbor: OnAnswer | None = None,
     ) -> None:

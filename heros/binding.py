@@ -93,7 +93,7 @@ class Binding:
             self.name,
             "" if lost_at is None else f" {time.monotonic() - lost_at:.2f} s after it was lost,",
             "the same HERO" if bound.instance == stale.instance else "its successor",
-            f"process {peer.pid} on {peer.host}" if peer.pid else "an unknown process",
+            f"process {peer.pid} on {peer.host}" if peer.pid else "a process with the original package",
             bound.transport,
         )
 

@@ -102,6 +102,9 @@ class Node:
                 from heros.net.session import Network
 
                 network = self._networks[realm] = Network(realm, self.peer, self.workers, self.dispatcher)
+                # It closes itself at exit, in case that it outlives its node; but the node is to be the first.
+                atexit.unregister(_close_at_exit)
+                atexit.register(_close_at_exit)
                 for exported in self.dispatcher.exported():
                     if exported.entry.realm == realm:
                         network.announce(exported.entry)
@@ -410,7 +413,7 @@ def _taken(entry: Entry, other: Entry) -> str:
     if other.node_id == entry.node_id:
         where, remedy = f"this process ({other.pid})", "withdraw that one with its _destroy_hero()"
     else:
-        where = f"process {other.pid} on {other.host}" if other.pid else "a process of the original HEROS"
+        where = f"process {other.pid} on {other.host}" if other.pid else "a process with the original package"
         remedy = "end that process"
     return (
         f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in {where}. "

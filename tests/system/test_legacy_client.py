@@ -668,7 +668,7 @@ def test_a_proxy_goes_on_with_a_server_that_restarts(original: Originals, caplog
     assert wait_until(answer, WAIT) != before
     hero.fire_value("after")  # subscriptions follow before the call that looks for the successor returns
     wait_until(lambda: got == [0, "after"], WAIT, lambda: f"{got}")
-    assert "with its successor in an unknown process, by net" in caplog.text  # protocol 1.0 does not tell which
+    assert "with its successor in a process with the original package, by net" in caplog.text
 
 
 def test_a_call_to_a_server_that_is_stopped_times_out_and_others_go_on(original: Originals) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import ORIGINAL
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory and eventfds are Linux's")
 
@@ -47,6 +49,17 @@ def test_scale(tmp_path):
     for series in data["series"]:
         assert [number for number, _ in series["points"]] in ([1, 10], [1, 100])
     assert all(value > 0 for series in data["series"] if series["unit"] == "s" for _, value in series["points"])
+
+
+@pytest.mark.skipif(not ORIGINAL.exists(), reason="there is no environment with the original: make test")
+def test_network_scale(tmp_path):
+    output = tmp_path / "network_scale.json"
+    done = run("benchmarks.network_scale", "--quick", "--output", str(output))
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = json.loads(output.read_text(encoding="utf-8"))
+    assert data["failures"] == {}
+    entities = [sum(column["server, all"]["entities"].values()) for column in data["columns"].values()]
+    assert entities == [6 + 20, 8 + 20, 8 + 20, 160]
 
 
 def test_reconnect():

@@ -1,7 +1,7 @@
 """What a call and a sample cost, where it can be counted: copies, packs, bytes in the rings, system calls.
 
 A time varies and these do not, so each is asserted exactly. That a channel takes three descriptors a side, and a HERO
-neither a thread nor a descriptor, is counted in ``test_shm_channel`` and ``test_life``.
+neither a thread nor a descriptor, is counted in ``test_shm_channel`` and ``test_life``; in the network, it is here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heros import LocalHERO, RemoteHERO, event, node
+from benchmarks.peers.declarations import count_declarations
+from heros import LocalHERO, RemoteHERO, event, node, workers
 from heros.codec import decoding, encode, encode_arguments, encoding
 from tests.harness import DEADLINE, Child, wait_until
 
 if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
 
+from heros.net import engine
+from heros.net.legacy import cbor
 from heros.shm import FramePool, arena, layout, views
 from heros.shm.channel import ShmChannel
 from heros.shm.server import ShmLink
@@ -344,3 +349,64 @@ def test_a_warm_call_makes_no_system_call(client: Child, tmp_path: Path) -> None
         return sum(made.values()) < CALLS // 100
 
     wait_until(undisturbed, DEADLINE, lambda: f"{CALLS} calls without system calls; the last made {made}")
+
+
+# -- what is declared in the network ------------------------------------------------------------------------------
+
+NODE = {"subscriber": 3, "queryable": 1, "liveliness subscriber": 1, "token": 1}
+LEGACY = {"publisher": 1, "matching listener": 1}
+"""That programs with the original would be noticed by. Without cbor2 nobody could serve them."""
+
+
+def hero_of(members: int) -> type[LocalHERO]:
+    """A class with so many members, of all kinds: half of them methods, some attributes, some events."""
+
+    def method(self: Any) -> None:
+        pass
+
+    namespace: dict[str, Any] = {"__annotations__": {}}
+    for number in range(members):
+        name = f"member_{number}"
+        if number % 10 in (1, 3, 5):
+            namespace[name] = 1.0
+            namespace["__annotations__"][name] = float
+        else:
+            function = types.FunctionType(method.__code__, {}, name)
+            namespace[name] = event(function) if number % 10 in (7, 9) else function
+    return type("Many", (LocalHERO,), namespace)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_hero_declares_two_things_and_has_no_thread(
+    net_realm: str, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    if not legacy:
+        monkeypatch.setitem(sys.modules, "cbor2", None)
+    elif not cbor.available():
+        pytest.skip("cbor2 is not installed")
+    declared = count_declarations(engine.load(), monkeypatch.setattr)
+    expected = Counter(NODE | LEGACY if legacy else NODE)
+
+    def until_declared(wanted: Counter[str]) -> None:
+        wait_until(lambda: declared == wanted, what=lambda: f"{declared} == {wanted}")
+
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.2)  # those for whom there is no work any more
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    heroes = [hero_of(1)("first", realm=net_realm)]
+    expected += Counter(queryable=1, token=1)
+    until_declared(expected)
+    before = threads()
+    for members in (1, 10, 50):
+        kind = hero_of(members)
+        heroes += [kind(f"of-{members}-{number}", realm=net_realm) for number in range(5)]
+        assert len([each for each in heroes[-1].capabilities if each.name.startswith("member_")]) == members
+        expected += Counter(queryable=5, token=5)
+        until_declared(expected)
+    wait_until(lambda: threads() <= before)
+    for hero in heroes:
+        hero._destroy_hero()
+    expected -= Counter(queryable=len(heroes), token=len(heroes))
+    until_declared(expected)

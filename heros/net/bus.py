@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from heros import limits
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import engine
 from heros.net.config import session_config
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import zenoh
 
 __all__ = [
+    "UNREAD_BYTES",
     "Answer",
     "Audience",
     "Bus",
@@ -57,6 +59,10 @@ CLOSE_SECONDS: Final = 1.0
 
 SENDING_SECONDS: Final = 0.01
 """How often a session that is to be closed looks whether anybody is still sending."""
+
+UNREAD_BYTES: Final = 64 * limits.KIB
+"""What may be on its way to a peer, and not yet be read, without a sender being made to wait: as much as one batch of
+zenoh, of which each queue has two."""
 
 _DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 

@@ -173,6 +173,13 @@ class Network:
         """The id that zenoh has given the session; empty while there is none."""
         return self._bus.zid if self._finder is not None and not self._closed else ""
 
+    def alone(self) -> bool:
+        """Whether the session is open and connected to nobody."""
+        try:
+            return self._finder is not None and not self._bus.connected()
+        except RemoteTransportError:  # it was closed just now
+            return False
+
     # -- discovery --------------------------------------------------------------------------------------------
 
     def announce(self, entry: Entry) -> None:

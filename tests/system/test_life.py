@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 import heros
-from heros import LocalHERO, RemoteHERO, event
+from heros import LocalHERO, RemoteHERO, event, limits
 from heros.demo.loopback import zenoh_config
-from heros.exceptions import CallTimeout, NameInUse, PeerLost
-from tests.harness import Child, wait_until
+from heros.exceptions import CallTimeout, HEROUnavailable, NameInUse, PeerLost
+from heros.node import current
+from tests.harness import DEADLINE, Child, wait_until
 from tests.system import lab
 
 LAB = Path(lab.__file__)
@@ -581,6 +582,20 @@ def test_without_shared_memory_the_network_is_used_and_said_so_once(net_realm, m
             assert heros.transport_of(hero) == "net"
         said = [each for each in caplog.records if "shared memory" in each.message]
         assert [each.levelname for each in said] == ["INFO"]
+
+
+def test_what_is_not_found_because_nobody_is_connected_says_so(net_realm, monkeypatch):
+    monkeypatch.setattr(limits, "DISCOVERY_SECONDS", 0.05)
+    network = current().network(net_realm)
+    assert network.ready(DEADLINE)
+    with pytest.raises(HEROUnavailable, match="No other program is connected"):
+        RemoteHERO("nobody", net_realm)
+    config = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
+    with Child(LAB, net_realm, env={"HEROS_ZENOH_CONFIG": config}) as other:
+        other.ready()
+        wait_until(lambda: not network.alone(), what="the connection")
+        with pytest.raises(HEROUnavailable, match=r"spelled so\?$"):
+            RemoteHERO("nobody", net_realm)
 
 
 def test_an_idle_process_uses_no_cpu():

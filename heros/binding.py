@@ -90,14 +90,14 @@ class Binding:
 
     def _tell(self, stale: Bound, bound: Bound) -> None:
         lost_at = stale.inbox.closed_at
+        peer = bound.channel.peer
         log.info(
-            "%s/%s: calls go on%s with %s in process %d on %s, by %s",
+            "%s/%s: calls go on%s with %s in %s, by %s",
             self.realm,
             self.name,
             "" if lost_at is None else f" {time.monotonic() - lost_at:.2f} s after it was lost,",
             "the same HERO" if bound.instance == stale.instance else "its successor",
-            bound.channel.peer.pid,
-            bound.channel.peer.host,
+            f"process {peer.pid} on {peer.host}" if peer.pid else "a process with the original package",
             bound.transport,
         )
 

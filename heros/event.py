@@ -229,7 +229,8 @@ class RemoteEventHandler:
     def __init__(self, instance: Any, name: str, doc: str = "") -> None:
         self.instance = instance
         self.__name__ = name
-        self.__doc__ = doc or None
+        # A text in any case: without one, help() describes this class.
+        self.__doc__ = doc or f"An event of HERO {instance._name!r}, which says no more about it."
         self._endpoint = f"{instance._realm}/{instance._name}/{name}"
         self._warned = False
         self._begin()

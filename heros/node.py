@@ -235,9 +235,30 @@ class Node:
                     self._tell_once(transport, entry, error)
             if time.monotonic() >= deadline:
                 silent = any(isinstance(error, CallTimeout) for _, error in failures)
-                raise (CallTimeout if silent else HEROUnavailable)(_not_found(realm, name, wait, failures))
+                raise (CallTimeout if silent else HEROUnavailable)(self._not_found(realm, name, wait, failures))
             time.sleep(pause)
             pause = min(2 * pause, longest)
+
+    def _not_found(self, realm: str, name: str, wait: float, failures: list[tuple[Transport, Exception]]) -> str:
+        waited = f", although this process waited {wait:g} s for it" if wait else ""
+        if failures:
+            reasons = "; ".join(f"{transport}: {error}" for transport, error in failures)
+            return f"HERO {name!r} in realm {realm!r} was found but could not be reached{waited} ({reasons})"
+        places, hint = [], ""
+        if "shm" in select.preference():
+            places.append(f"on this host ({runtime_directory()})")
+        if "net" in select.preference() and select.network_enabled():
+            places.append("on the network")
+            network = self._networks.get(realm)
+            if network is not None and network.alone():
+                hint = " No other program is connected by the network; if one should be, look at HEROS_ZENOH_CONFIG."
+        if not select.network_enabled():
+            hint = " HEROS_NET is off, so other hosts were not asked."
+        where = " or ".join(places) or "within reach of HEROS_TRANSPORT"
+        return (
+            f"there is no HERO {name!r} in realm {realm!r} {where}{waited}. "
+            f"Is its program running, and its name spelled so?{hint}"
+        )
 
     def _own(self, realm: str, name: str) -> Iterable[Entry]:
         return [exported.entry for exported in self.dispatcher.find(realm, name)]
@@ -415,29 +436,11 @@ def _taken(entry: Entry, other: Entry) -> str:
     if other.node_id == entry.node_id:
         where, remedy = f"this process ({other.pid})", "withdraw that one with its _destroy_hero()"
     else:
-        where = f"process {other.pid} on {other.host}" if other.pid else "a process of the original HEROS"
+        where = f"process {other.pid} on {other.host}" if other.pid else "a process with the original package"
         remedy = "end that process"
     return (
         f"HERO {entry.name!r} in realm {entry.realm!r} exists already: {other.class_name} in {where}. "
         f"Choose another name, or {remedy}."
-    )
-
-
-def _not_found(realm: str, name: str, wait: float, failures: list[tuple[Transport, Exception]]) -> str:
-    waited = f", although this process waited {wait:g} s for it" if wait else ""
-    if failures:
-        reasons = "; ".join(f"{transport}: {error}" for transport, error in failures)
-        return f"HERO {name!r} in realm {realm!r} was found but could not be reached{waited} ({reasons})"
-    places = []
-    if "shm" in select.preference():
-        places.append(f"on this host ({runtime_directory()})")
-    if "net" in select.preference() and select.network_enabled():
-        places.append("on the network")
-    hint = "" if select.network_enabled() else " HEROS_NET is off, so other hosts were not asked."
-    where = " or ".join(places) or "within reach of HEROS_TRANSPORT"
-    return (
-        f"there is no HERO {name!r} in realm {realm!r} {where}{waited}. "
-        f"Is its program running, and its name spelled so?{hint}"
     )
 
 

@@ -195,8 +195,12 @@ class EventObserver(HEROPeer):
             self._instances.setdefault(entry.name, set()).add(entry.instance)
         self._observe(entry)
 
-    def _observe(self, entry: Entry) -> None:
-        """Subscribe to a HERO that is there; try again later if it cannot be reached."""
+    def _observe(self, entry: Entry, told: str = "") -> None:
+        """Subscribe to a HERO that is there; try again later if it cannot be reached.
+
+        Args:
+            told: why it could not be reached the last time, which the log says already.
+        """
         with self._lock:
             if not self._is_wanted(entry):
                 return
@@ -212,9 +216,10 @@ class EventObserver(HEROPeer):
                 return
             subscription.open(bound)
         except HEROSError as error:
-            log.info("Event %s of HERO %s cannot be observed yet: %s", self._event_name, entry.name, error)
+            if str(error) != told:
+                log.info("Event %s of HERO %s cannot be observed yet: %s", self._event_name, entry.name, error)
             subscription.close()
-            node.workers.call_later(RETRY_SECONDS, partial(self._observe, entry))
+            node.workers.call_later(RETRY_SECONDS, partial(self._observe, entry, str(error)))
             return
         with self._lock:  # all of it may have changed meanwhile
             keep = self._is_wanted(entry) and entry.name not in self._subscriptions

@@ -51,7 +51,8 @@ class RemoteMethod:
     ) -> None:
         self.__self__ = hero
         self.__name__ = name
-        self.__doc__ = doc
+        # A text in any case: without one, help() describes this class.
+        self.__doc__ = doc or f"A method of HERO {hero._name!r}, which says no more about it."
         self.__signature__ = signature
         self.binding = binding
         self._timeout = timeout

@@ -247,7 +247,8 @@ class Subscription:
             self._detach()
             if not self._opening:
                 self._schedule(self._delay)
-        log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
+        if not self._node.closed:  # at the end of a program every subscription ends, which is no news
+            log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
 
     def _note_loss(self) -> None:
         """For the message when it is back. With the lock held."""

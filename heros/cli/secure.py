@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 from heros.exceptions import HEROSError
+from heros.secure.configuration import CA_KEY_FILE, CONFIG_FILE
 from heros.secure.members import MEMBER, ROLES, ROUTER, Member
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def init(
     click.echo(
         f"The authority for {_list('realm', setup.realms)} is in {directory}. Whoever has its key can make members:"
     )
-    click.echo(f"keep {directory / 'ca-key.pem'} where only you can read it, and a copy in a safe place.")
+    click.echo(f"keep {directory / CA_KEY_FILE} where only you can read it, and a copy in a safe place.")
     if member is not None:
         setup.add(member, days)
         click.echo()
@@ -170,7 +171,7 @@ def init(
 @click.option(
     "--path",
     default="",
-    help="Where its files will lie on its computer.  [default: beside zenoh.json5, wherever it is]",
+    help=f"Where its files will lie on its computer.  [default: beside {CONFIG_FILE}, wherever it is]",
 )
 @_certificate_days
 @_tells_errors
@@ -290,18 +291,18 @@ def _tell_added(setup: Setup, member: Member) -> None:
     directory = setup.directory / member.name
     if member.role == ROUTER:
         click.echo(f"Router {member.name} listens on {member.addresses[0]}, port {member.port}.")
-        click.echo(f"Copy {directory} to its computer, and start it in that directory: zenohd --config zenoh.json5")
+        click.echo(f"Copy {directory} to its computer, and start it in that directory: zenohd --config {CONFIG_FILE}")
     else:
         reached = f"is met on {member.hosts[0]}, port {member.port}" if member.port else "connects to the others"
         there = Path(member.directory) if member.directory else directory
         click.echo(f"{member.role.capitalize()} {member.name} {reached}.")
         click.echo(f"Copy {directory} to its computer, unless that is this one, and set, for the programs there,")
-        click.echo(f"  HEROS_ZENOH_CONFIG={there / 'zenoh.json5'}")
+        click.echo(f"  HEROS_ZENOH_CONFIG={there / CONFIG_FILE}")
     _tell_others(setup, (member.name,))
 
 
 def _tell_others(setup: Setup, but: Iterable[str]) -> None:
-    others = [f"{name}/zenoh.json5" for name in setup.members if name not in but]
+    others = [f"{name}/{CONFIG_FILE}" for name in setup.members if name not in but]
     if others:
         click.echo(
             f"These are new too: copy them to their computers, and restart the programs there: {' '.join(others)}"

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from heros import limits
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net import engine
 from heros.net.config import session_config
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import zenoh
 
 __all__ = [
+    "UNREAD_BYTES",
     "Answer",
     "Audience",
     "Bus",
@@ -37,10 +39,10 @@ __all__ = [
     "Mailbox",
     "Message",
     "OnAnswer",
+    "OnJson",
     "OnPresence",
     "OnQuery",
     "OnQuestion",
-    "OnReply",
     "OnSample",
     "Question",
     "Sender",
@@ -58,6 +60,10 @@ CLOSE_SECONDS: Final = 1.0
 SENDING_SECONDS: Final = 0.01
 """How often a session that is to be closed looks whether anybody is still sending."""
 
+UNREAD_BYTES: Final = 64 * limits.KIB
+"""What may be on its way to a peer, and not yet be read, without a sender being made to wait: as much as one batch of
+zenoh, of which each queue has two."""
+
 _DEFECT: Final = "Receiving from the network failed; this is a defect of heros, please report it"
 
 OnSample: TypeAlias = Callable[[str, bytes, "bytes | None"], None]
@@ -66,8 +72,8 @@ OnPresence: TypeAlias = Callable[[str, bool], None]
 """Key of a liveliness token, and whether it has appeared or gone."""
 OnQuery: TypeAlias = Callable[[bytes], "list[bytes]"]
 """Payload of the query; returns the replies."""
-OnReply: TypeAlias = Callable[[str, bytes], None]
-"""Key and payload of one reply."""
+OnJson: TypeAlias = Callable[[str, bytes], None]
+"""Key and payload of one reply of our own protocol."""
 OnQuestion: TypeAlias = "Callable[[Question], None]"
 Encoding: TypeAlias = Literal["json", "cbor"]
 
@@ -307,8 +313,8 @@ class Bus:
             self._session = engine.open_session(config)
         except zenoh.ZError as error:
             raise HEROSError(
-                f"the network of realm {realm!r} cannot be opened: {error}. Check HEROS_ZENOH_CONFIG, or set "
-                "HEROS_NET=off to stay on this host."
+                f"the network of realm {realm!r} cannot be opened: {engine.reason(error)}. Check "
+                "HEROS_ZENOH_CONFIG, or set HEROS_NET=off to stay on this host."
             ) from None
         self._zenoh = zenoh
 
@@ -476,7 +482,7 @@ class Bus:
         key: str,
         payload: bytes,
         timeout: float,
-        on_reply: OnReply,
+        on_reply: OnJson,
         on_done: Callable[[], None],
         on_cbor: OnAnswer | None = None,
     ) -> None:

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Final
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import CallTimeout, HEROSError, PeerLost
+from heros.net.bus import UNREAD_BYTES
 from heros.net.end import End, Surroundings
 from heros.net.outbox import Lent
 from heros.net.packets import BATCH_BYTES, CLIENT, REPLIES, Body, Kind
@@ -36,10 +37,6 @@ from heros.workers import Timer
 __all__ = ["NetChannel"]
 
 log = logging.getLogger("heros.net")
-
-UNREAD_BYTES: Final = 64 * limits.KIB
-"""As much as one batch of zenoh, of which each queue has two."""
-
 
 _CALL: Final = int(wire.Kind.CALL)
 _RESULT: Final = int(wire.Kind.RESULT)

@@ -89,7 +89,9 @@ def session_config(realm: str) -> Any:
         try:
             config.insert_json5(key, json.dumps(value))
         except (zenoh.ZError, TypeError, ValueError) as error:
-            raise HEROSError(f"update_config: {key!r} = {value!r} is not a valid Zenoh setting. {error}") from None
+            raise HEROSError(
+                f"update_config: {key!r} = {value!r} is not a valid Zenoh setting: {engine.reason(error)}"
+            ) from None
     if config.get_json(PATIENCE) == plain.get_json(PATIENCE):
         config.insert_json5(PATIENCE, json.dumps(1000 * json.loads(config.get_json(LEASE))))
     _check_certificates(config)
@@ -114,7 +116,9 @@ def _from_environment(zenoh: Any) -> Any:
     try:
         config = zenoh.Config.from_json5(text)
     except zenoh.ZError as error:
-        raise HEROSError(f"HEROS_ZENOH_CONFIG is not a valid Zenoh configuration (JSON5){where}: {error}") from None
+        raise HEROSError(
+            f"HEROS_ZENOH_CONFIG is not a valid Zenoh configuration (JSON5){where}: {engine.reason(error)}"
+        ) from None
     if where:
         for key, path in _certificates(config):
             config.insert_json5(key, json.dumps(os.path.join(os.path.dirname(os.path.abspath(given)), path)))

@@ -132,7 +132,7 @@ class End:
         raise NotImplementedError
 
     def _frame(self, fields: Fields, header: bytes | memoryview, buffers: list[Buffer]) -> None:
-        """Take a frame; called in order, one at a time, on a thread of zenoh."""
+        """Take a frame; called in order, one at a time, by whoever has read it. Must not block."""
         raise NotImplementedError
 
     def _ended(self, reason: HEROSError) -> None:

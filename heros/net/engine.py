@@ -13,6 +13,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from heros.exceptions import HEROSError
 
-__all__ = ["immortalize", "load", "open_session"]
+__all__ = ["immortalize", "load", "open_session", "reason"]
 
 _EXTENSION: Final = "zenoh.zenoh"
 
@@ -74,6 +75,11 @@ def open_session(config: Any) -> Any:
         return zenoh.open(config)
     finally:
         os.environ.pop(_VARIABLE, None)
+
+
+def reason(error: Exception) -> str:
+    """What zenoh says of an error, without the places in its source, which tell a user nothing."""
+    return re.sub(r" at /\S+\.rs:\d+\.", "", str(error)).strip()
 
 
 def _new_lock() -> None:

@@ -6,6 +6,8 @@ key expression                            what                 meaning
 ``@object/<realm>/<name>/_health``        liveliness token     a HERO of that name is there (as in protocol 1.0)
 ``@object/<realm>/<name>/_discover``      queryable            one answer for each HERO of that name: its entry
 ``@object/<realm>/<name>/<member>``       queryable, samples   a member of a HERO, in protocol 1.0 (``legacy``)
+``@object/<realm>/**``                    publisher            never used: whether it has subscribers tells that HEROs
+                                                               have listeners in protocol 1.0 (``legacy.gateway``)
 ``@heros/<realm>/<node>/alive``           liveliness token     the node is there
 ``@heros/<realm>/<node>/server/<from>``   samples              packets (``packets``) for the ends of channels that serve
 ``@heros/<realm>/<node>/client/<from>``   samples              packets for the ends that call, but for replies
@@ -14,10 +16,10 @@ key expression                            what                 meaning
 ``@heros/<realm>/<node>/changes``         samples              one HERO added to or removed from the directory
 ========================================  ===================  ======================================================
 
-A HERO costs a token and a queryable for everything under its name, a node the last six. Who may use which of them,
-Zenoh's access control can say (``heros.secure``). The sender of a packet is part of its key, but a node id is not tied
-to a certificate. Names and realms have passed ``entry.check_name`` and node ids are alphanumeric: none of them can be a
-wildcard.
+A HERO costs a token and a queryable for everything under its name, a node the last six, and the publisher where
+``cbor2`` is installed. Who may use which of them, Zenoh's access control can say (``heros.secure``). The sender of a
+packet is part of its key, but a node id is not tied to a certificate. Names and realms have passed
+``entry.check_name`` and node ids are alphanumeric: none of them can be a wildcard.
 """
 
 from __future__ import annotations

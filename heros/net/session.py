@@ -13,8 +13,9 @@ How two nodes meet
     after an interruption of the network, says BYE: the client then connects anew, and gets a new link.
 
 Threads
-    zenoh's threads sort the packets, hand frames to receivers (which never block) and wake callers. Everything else,
-    above all everything that calls into zenoh, runs on workers.
+    Requests are read by workers (``readers``), replies by their callers (``replies``), and samples by zenoh's threads,
+    which hand them to receivers that never block. Everything else, above all everything that calls into zenoh, runs on
+    workers; a caller sends by itself what surely does not block (``channel``).
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ STUCK_SECONDS: Final = 0.1
 MAX_COMPLAINTS: Final = 1000
 """Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
 
-YIELD_SECONDS: Final = 0.001
+LET_BY_SECONDS: Final = 0.001
+"""How long a reader whose packets came early lets another one, which has those before, have the global lock."""
 
 MAX_LOST: Final = 1000
 """Nodes whose return is logged; most of those that are lost were ended, and do not return."""
@@ -174,6 +176,13 @@ class Network:
     def zid(self) -> str:
         """The id that zenoh has given the session; empty while there is none."""
         return self._bus.zid if self._finder is not None and not self._closed else ""
+
+    def alone(self) -> bool:
+        """Whether the session is open and connected to nobody."""
+        try:
+            return self._finder is not None and not self._bus.connected()
+        except RemoteTransportError:  # it was closed just now
+            return False
 
     # -- discovery --------------------------------------------------------------------------------------------
 
@@ -327,7 +336,7 @@ class Network:
             end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
             if end is not None:
                 if end.inboxes[inbox].take(packet) and inbox == SERVER:
-                    time.sleep(YIELD_SECONDS)  # another reader has those before, and waits for the global lock
+                    time.sleep(LET_BY_SECONDS)
                 return end
             self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:

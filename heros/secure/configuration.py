@@ -28,11 +28,13 @@ from typing import Any, Final
 from heros.net import keys
 from heros.secure.members import OBSERVER, ROUTER, Member
 
-__all__ = ["CA_FILE", "CERTIFICATE_FILE", "KEY_FILE", "as_text", "configuration"]
+__all__ = ["CA_FILE", "CA_KEY_FILE", "CERTIFICATE_FILE", "CONFIG_FILE", "KEY_FILE", "as_text", "configuration"]
 
 CA_FILE: Final = "ca.pem"
 CERTIFICATE_FILE: Final = "cert.pem"
 KEY_FILE: Final = "key.pem"
+CA_KEY_FILE: Final = "ca-key.pem"
+CONFIG_FILE: Final = "zenoh.json5"
 
 MESSAGES: Final = (
     "put",
@@ -141,9 +143,9 @@ def _look(realm: str) -> dict[str, Any]:
 def as_text(member: Member, config: dict[str, Any]) -> str:
     """``config`` as the text of a JSON5 file."""
     use = (
-        f"zenohd --config {member.name}/zenoh.json5"
+        f"zenohd --config {member.name}/{CONFIG_FILE}"
         if member.role == ROUTER
-        else f"HEROS_ZENOH_CONFIG=/path/of/{member.name}/zenoh.json5"
+        else f"HEROS_ZENOH_CONFIG=/path/of/{member.name}/{CONFIG_FILE}"
     )
     return (
         f"// Zenoh's configuration of {member.role} {member.name}, for {use}\n"

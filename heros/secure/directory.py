@@ -33,14 +33,20 @@ from typing import Final
 from heros.exceptions import HEROSError
 from heros.secure import certificates
 from heros.secure.certificates import Certified, Described
-from heros.secure.configuration import CA_FILE, CERTIFICATE_FILE, KEY_FILE, as_text, configuration
+from heros.secure.configuration import (
+    CA_FILE,
+    CA_KEY_FILE,
+    CERTIFICATE_FILE,
+    CONFIG_FILE,
+    KEY_FILE,
+    as_text,
+    configuration,
+)
 from heros.secure.members import Member, check_realm
 
-__all__ = ["CA_KEY_FILE", "CONFIG_FILE", "Setup", "State"]
+__all__ = ["Setup", "State"]
 
-CONFIG_FILE: Final = "zenoh.json5"
 SETUP_FILE: Final = "setup.json"
-CA_KEY_FILE: Final = "ca-key.pem"
 FORMAT: Final = 1
 
 

@@ -1,6 +1,6 @@
 """The original HEROS, protocol 1.0, in a process of its own: ``with Original(realm, port) as original: ...``.
 
-It is another package of the same name, in an environment of its own (``make .venv-original/.installed``). The process
+It is another package of the same name, in an environment of its own (``tests.harness.ORIGINAL``). The process
 runs what it is sent: its own ``heros``, ``np``, ``realm``, and whatever earlier lines have left.
 
 This file is also that process's program, and then the ``heros`` it imports is the original.
@@ -17,14 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Original", "OriginalError", "original_python"]
-
-
-def original_python() -> Path | None:
-    """The interpreter that has the original installed; None: there is none."""
-    given = os.environ.get("HEROS_TEST_ORIGINAL") or Path(__file__).resolve().parents[2] / ".venv-original"
-    python = Path(given) / "bin" / "python"
-    return python if python.exists() else None
+__all__ = ["Original", "OriginalError"]
 
 
 class OriginalError(Exception):
@@ -38,7 +31,7 @@ class OriginalError(Exception):
 def Original(realm: str, port: int, listen: bool = False) -> Any:
     """Start it. It connects to, or listens on, the port of 127.0.0.1."""
     from heros.demo.loopback import zenoh_config
-    from tests.harness import DEADLINE, Child
+    from tests.harness import DEADLINE, ORIGINAL, Child
 
     class Process(Child):
         def ask(self, code: str, deadline: float = 3 * DEADLINE) -> Any:
@@ -55,7 +48,7 @@ def Original(realm: str, port: int, listen: bool = False) -> Any:
 
     process = Process(
         Path(__file__).resolve(), realm, env={"HEROS_ZENOH_CONFIG": zenoh_config(port, listen)},
-        interpreter=original_python(),
+        interpreter=ORIGINAL,
     )  # fmt: skip
     process.ready(3 * DEADLINE)
     return process

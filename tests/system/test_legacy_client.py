@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -38,20 +39,17 @@ from heros.net.legacy import cbor, following
 from heros.net.legacy.entry import LegacyEntry
 from heros.node import current
 from heros.references import UnserializableRemoteObject
-from tests.harness import ROOT, Child, wait_until
-from tests.system.original import original_python
+from tests.harness import ORIGINAL, ROOT, Child, wait_until
 
 LAB = ROOT / "tests" / "system" / "original_lab.py"
 
-pytestmark = pytest.mark.skipif(
-    original_python() is None, reason="the original heros is not installed: make .venv-original/.installed"
-)
+pytestmark = pytest.mark.skipif(not ORIGINAL.exists(), reason="`make test` makes .venv-original")
 
 WAIT = 60.0
 """Seconds for a HERO to appear: its program imports and connects first, perhaps on a busy machine."""
 
 
-class Original:
+class Originals:
     """How to start programs of the original package in one realm."""
 
     def __init__(self, realm: str, port: int) -> None:
@@ -62,7 +60,7 @@ class Original:
     def start(self, *names: str, wait: bool = True, **settings: Any) -> Child:
         config = {**json.loads(zenoh_config(self.port, listen=False)), **settings}
         environment = {"HEROS_ZENOH_CONFIG": json.dumps(config)}
-        child = Child(LAB, self.realm, *names, env=environment, interpreter=original_python())
+        child = Child(LAB, self.realm, *names, env=environment, interpreter=ORIGINAL)
         self.children.append(child)
         if wait:
             child.ready(WAIT)
@@ -77,14 +75,14 @@ class Original:
 
 
 @pytest.fixture
-def original(net_realm: str) -> Iterator[Original]:
-    laboratory = Original(net_realm, int(os.environ["HEROS_TEST_PORT"]))
+def original(net_realm: str) -> Iterator[Originals]:
+    laboratory = Originals(net_realm, int(os.environ["HEROS_TEST_PORT"]))
     yield laboratory
     laboratory.close()
 
 
 @pytest.fixture
-def hero(original: Original) -> RemoteHERO:
+def hero(original: Originals) -> RemoteHERO:
     original.start("old")
     return original.hero("old")
 
@@ -119,7 +117,7 @@ def test_a_name_of_one_is_in_use(hero: RemoteHERO) -> None:
         LocalHERO("old", realm=hero._realm, exclusive=True)
 
 
-def test_an_observer_sees_it_come_and_go_once(original: Original) -> None:
+def test_an_observer_sees_it_come_and_go_once(original: Originals) -> None:
     child = original.start("early")
     news: list[tuple[str, str]] = []
     original.hero("early")  # by now they have met
@@ -145,7 +143,7 @@ def test_an_observer_sees_it_come_and_go_once(original: Original) -> None:
         assert news.count(("added", "ours")) == 1
 
 
-def test_watching_tells_of_it_without_listing(original: Original) -> None:
+def test_watching_tells_of_it_without_listing(original: Originals) -> None:
     child = original.start("early")
     original.hero("early")
     news: list[str] = []
@@ -165,7 +163,7 @@ def test_watching_tells_of_it_without_listing(original: Original) -> None:
     assert later == news
 
 
-def test_each_hero_is_seen_once_of_whichever_kind_it_is(original: Original, runtime_directory: Path) -> None:
+def test_each_hero_is_seen_once_of_whichever_kind_it_is(original: Originals, runtime_directory: Path) -> None:
     program = f"""
 import sys, heros
 with heros.LocalHERO("ours-elsewhere", realm={original.realm!r}):
@@ -188,7 +186,7 @@ with heros.LocalHERO("ours-elsewhere", realm={original.realm!r}):
             assert [entry.name for entry in entries if isinstance(entry, LegacyEntry)] == ["old"]
 
 
-def test_one_that_has_the_name_of_ours_is_seen_when_ours_is_gone(original: Original) -> None:
+def test_one_that_has_the_name_of_ours_is_seen_when_ours_is_gone(original: Originals) -> None:
     original.start("twice")
     original.hero("twice")
     ours = LocalHERO("twice", realm=original.realm)
@@ -206,7 +204,7 @@ def test_one_that_has_the_name_of_ours_is_seen_when_ours_is_gone(original: Origi
 
 
 def test_without_cbor2_it_is_said_what_to_install(
-    original: Original, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    original: Originals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     original.start("old")
     monkeypatch.setitem(sys.modules, "cbor2", None)
@@ -345,7 +343,7 @@ def test_a_slow_method_holds_up_no_other(hero: RemoteHERO) -> None:
         assert waiting.result(WAIT) == "waited"
 
 
-def test_a_call_has_no_deadline_of_zenohs(original: Original, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_has_no_deadline_of_zenohs(original: Originals, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"queries_default_timeout": 300}
     config = {**json.loads(os.environ["HEROS_ZENOH_CONFIG"]), **short}
     monkeypatch.setenv("HEROS_ZENOH_CONFIG", json.dumps(config))
@@ -363,7 +361,7 @@ def test_a_call_has_the_deadline_it_is_given(hero: RemoteHERO) -> None:
 # -- references -----------------------------------------------------------------------------------------------
 
 
-def test_heros_as_results_attributes_and_arguments(original: Original) -> None:
+def test_heros_as_results_attributes_and_arguments(original: Originals) -> None:
     original.start("one", "two")
     one, two = original.hero("one"), original.hero("two")
     assert one.myself() == one
@@ -374,7 +372,7 @@ def test_heros_as_results_attributes_and_arguments(original: Original) -> None:
     assert one.use(two, two.add) == ["through an argument", 3]
 
 
-def test_methods_and_events_are_references(original: Original) -> None:
+def test_methods_and_events_are_references(original: Originals) -> None:
     original.start("one", "two")
     one, two = original.hero("one"), original.hero("two")
     assert one.echo(two.add) == two.add
@@ -404,7 +402,7 @@ def test_an_object_of_ours_comes_back_as_itself(hero: RemoteHERO) -> None:
 # -- events ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_published_once_connect_has_returned_arrives(original: Original) -> None:
+def test_what_is_published_once_connect_has_returned_arrives(original: Originals) -> None:
     child = original.start("old")
     hero = original.hero("old")
     got: list[Any] = []
@@ -429,7 +427,7 @@ def test_a_callback_gets_every_value(hero: RemoteHERO) -> None:
     assert len(got) == 100
 
 
-def test_values_of_events_are_as_those_of_calls(original: Original) -> None:
+def test_values_of_events_are_as_those_of_calls(original: Originals) -> None:
     original.start("one", "two")
     one, two = original.hero("one"), original.hero("two")
     got: list[Any] = []
@@ -483,7 +481,7 @@ def test_large_samples(hero: RemoteHERO) -> None:
     assert all((image == image[0]).all() and image.nbytes == 8 << 20 for image in got)
 
 
-def test_an_event_observer_follows_it(original: Original) -> None:
+def test_an_event_observer_follows_it(original: Originals) -> None:
     child = original.start("one")
     original.hero("one")
     got: list[tuple[str, int]] = []
@@ -497,7 +495,7 @@ def test_an_event_observer_follows_it(original: Original) -> None:
     assert got[:2] == [("one", 0), ("one", 1)]
 
 
-def test_a_datasource_observer_gets_its_values(original: Original) -> None:
+def test_a_datasource_observer_gets_its_values(original: Originals) -> None:
     original.start("source:lab")
     source = original.hero("lab")
     got: list[Any] = []
@@ -514,7 +512,7 @@ def test_a_datasource_observer_gets_its_values(original: Original) -> None:
 # -- callbacks that are methods of HEROs ----------------------------------------------------------------------
 
 
-def test_a_method_of_an_old_hero_at_an_event_of_another(original: Original) -> None:
+def test_a_method_of_an_old_hero_at_an_event_of_another(original: Originals) -> None:
     original.start("one", "two")
     one, two = original.hero("one"), original.hero("two")
     assert one.tick.connect(two.take, "why") == "two.take"
@@ -530,7 +528,7 @@ def test_a_method_of_an_old_hero_at_an_event_of_another(original: Original) -> N
     assert two.taken() == [0, 1, 2]
 
 
-def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Original) -> None:
+def test_a_method_of_an_old_hero_at_an_event_of_ours(original: Originals) -> None:
     original.start("old")
     old = original.hero("old")
     with Ours("ours", realm=original.realm) as ours:
@@ -562,7 +560,7 @@ class Ours(LocalHERO):
         return value
 
 
-def test_a_method_of_ours_at_an_event_of_an_old_hero(original: Original) -> None:
+def test_a_method_of_ours_at_an_event_of_an_old_hero(original: Originals) -> None:
     """It is then the old process that calls ours."""
     original.start("old")
     old = original.hero("old")
@@ -579,7 +577,7 @@ def test_a_method_of_ours_at_an_event_of_an_old_hero(original: Original) -> None
         assert len(ours.received) == 1
 
 
-def test_an_old_program_attaches_methods_to_events_of_both_kinds(original: Original) -> None:
+def test_an_old_program_attaches_methods_to_events_of_both_kinds(original: Originals) -> None:
     original.start("old", "program")
     old, program = original.hero("old"), original.hero("program")
     with Ours("ours", realm=original.realm) as ours:
@@ -592,7 +590,7 @@ def test_an_old_program_attaches_methods_to_events_of_both_kinds(original: Origi
         assert old.taken() == [0, 1, 2]
 
 
-def test_ours_goes_to_an_old_hero_and_is_called_by_it(original: Original) -> None:
+def test_ours_goes_to_an_old_hero_and_is_called_by_it(original: Originals) -> None:
     original.start("old")
     old = original.hero("old")
     with Ours("ours", realm=original.realm) as ours:
@@ -602,7 +600,7 @@ def test_ours_goes_to_an_old_hero_and_is_called_by_it(original: Original) -> Non
         assert ours.received == ["by the partner"]
 
 
-def test_callbacks_of_this_process_are_listed_beside_those_at_the_owner(original: Original) -> None:
+def test_callbacks_of_this_process_are_listed_beside_those_at_the_owner(original: Originals) -> None:
     original.start("one", "two")
     one, two = original.hero("one"), original.hero("two")
     one.tick.connect(print)
@@ -614,7 +612,7 @@ def test_callbacks_of_this_process_are_listed_beside_those_at_the_owner(original
 # -- life and death -------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_killed_ends_its_calls(original: Original) -> None:
+def test_a_server_that_is_killed_ends_its_calls(original: Originals) -> None:
     child = original.start("old")
     hero = original.hero("old")
     with ThreadPoolExecutor(2) as pool:
@@ -629,7 +627,7 @@ def test_a_server_that_is_killed_ends_its_calls(original: Original) -> None:
         hero.add(1)
 
 
-def test_a_hero_that_is_destroyed_ends_its_calls(original: Original) -> None:
+def test_a_hero_that_is_destroyed_ends_its_calls(original: Originals) -> None:
     child = original.start("old", "other")
     hero, other = original.hero("old"), original.hero("other")
     with ThreadPoolExecutor(1) as pool:
@@ -648,7 +646,8 @@ def test_a_call_without_a_reply_does_not_return(hero: RemoteHERO) -> None:
     assert hero.add(1) == 3
 
 
-def test_a_proxy_goes_on_with_a_server_that_restarts(original: Original) -> None:
+def test_a_proxy_goes_on_with_a_server_that_restarts(original: Originals, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "heros.binding")
     child = original.start("old")
     hero = original.hero("old")
     before = hero.pid()
@@ -669,9 +668,10 @@ def test_a_proxy_goes_on_with_a_server_that_restarts(original: Original) -> None
     assert wait_until(answer, WAIT) != before
     hero.fire_value("after")  # subscriptions follow before the call that looks for the successor returns
     wait_until(lambda: got == [0, "after"], WAIT, lambda: f"{got}")
+    assert "with its successor in a process with the original package, by net" in caplog.text
 
 
-def test_a_call_to_a_server_that_is_stopped_times_out_and_others_go_on(original: Original) -> None:
+def test_a_call_to_a_server_that_is_stopped_times_out_and_others_go_on(original: Originals) -> None:
     child = original.start("old")
     original.start("other")
     hero, other = original.hero("old"), original.hero("other")
@@ -685,7 +685,7 @@ def test_a_call_to_a_server_that_is_stopped_times_out_and_others_go_on(original:
     assert hero.add(1) == 3
 
 
-def test_one_of_two_of_a_name_is_bound_and_its_replies_alone_count(original: Original) -> None:
+def test_one_of_two_of_a_name_is_bound_and_its_replies_alone_count(original: Originals) -> None:
     children = [original.start("twice"), original.start("twice")]
     hero = original.hero("twice")
     wait_until(lambda: len(current().network(original.realm).find("twice", 5)) == 2, WAIT)
@@ -702,7 +702,7 @@ def test_one_of_two_of_a_name_is_bound_and_its_replies_alone_count(original: Ori
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_connects_anew(original: Original) -> None:
+def test_a_forked_child_connects_anew(original: Originals) -> None:
     original.start("old")
     original.hero("old")  # this process listens
     program = f"""
@@ -722,7 +722,7 @@ print("PARENT", hero.add(2), flush=True)
         assert child.wait(WAIT) == 0
 
 
-def test_a_program_with_a_proxy_of_one_ends_by_itself(original: Original) -> None:
+def test_a_program_with_a_proxy_of_one_ends_by_itself(original: Originals) -> None:
     original.start("old")
     original.hero("old")  # this process listens, so that those two meet
     program = f"""

@@ -21,13 +21,11 @@ from heros.net.bus import Bus
 from heros.net.legacy import cbor, translate
 from heros.node import current
 from heros.sessions import session_manager
-from tests.harness import Child, wait_until
+from tests.harness import ORIGINAL, Child, wait_until
 from tests.system.lab import Instrument
-from tests.system.original import Original, OriginalError, original_python
+from tests.system.original import Original, OriginalError
 
-pytestmark = pytest.mark.skipif(
-    original_python() is None, reason="the original heros is not installed: make .venv-original/.installed"
-)
+pytestmark = pytest.mark.skipif(not ORIGINAL.exists(), reason="`make test` makes .venv-original")
 
 
 class Bench(LocalHERO):

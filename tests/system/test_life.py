@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 import heros
-from heros import LocalHERO, RemoteHERO, event
+from heros import LocalHERO, RemoteHERO, event, limits
 from heros.demo.loopback import zenoh_config
-from heros.exceptions import CallTimeout, NameInUse, PeerLost
-from tests.harness import Child, wait_until
+from heros.exceptions import CallTimeout, HEROUnavailable, NameInUse, PeerLost
+from heros.node import current
+from tests.harness import DEADLINE, Child, wait_until
 from tests.system import lab
 
 LAB = Path(lab.__file__)
@@ -451,7 +452,7 @@ class Hero(heros.LocalHERO):
     @heros.event
     def tick(self): return 1
 hero = Hero("mine")
-other = heros.RemoteHERO("one", "realm", wait=10)
+other = heros.RemoteHERO("one", sys.argv[1], wait=10)
 other.tick.connect(print)
 threading.Thread(target=other.wait, daemon=True).start()
 array = other.image(1 << 20)
@@ -460,15 +461,21 @@ sys.exit(5)
 """
 
 
-@linux
-def test_a_program_ends_with_its_own_exit_code_and_without_noise():
-    with Child(LAB, "realm") as server:
+@pytest.mark.parametrize("transport", [pytest.param("shm", marks=linux), "net"])
+def test_a_program_ends_with_its_own_exit_code_and_without_noise(transport, request, monkeypatch):
+    realm, changes = "realm", {}
+    if transport == "net":
+        realm = request.getfixturevalue("net_realm")
+        changes["HEROS_ZENOH_CONFIG"] = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
+        heros.HEROObserver(realm)  # opens the listening side, to which the children connect
+    monkeypatch.setenv("HEROS_TRANSPORT", transport)
+    with Child(LAB, realm, env=changes) as server:
         server.ready()
-        client = Child(EXIT)
+        client = Child(EXIT, realm, env=changes)
         client.ready()
         assert client.wait() == 5
         assert client.errors == ""
-        assert RemoteHERO("one", "realm").add(1) == 3
+        assert RemoteHERO("one", realm, wait=10).add(1) == 3
         client.close()
 
 
@@ -476,7 +483,7 @@ def test_a_program_ends_with_its_own_exit_code_and_without_noise():
 def test_a_stopped_server_does_not_keep_its_client_from_ending():
     with Child(LAB, "realm") as server:
         server.ready()
-        client = Child(EXIT.replace("sys.exit(5)", "sys.stdin.readline(); sys.exit(5)"))
+        client = Child(EXIT.replace("sys.exit(5)", "sys.stdin.readline(); sys.exit(5)"), "realm")
         client.ready()
         server.stop()
         client.say("go")
@@ -541,7 +548,7 @@ def test_kill_9_leaves_nothing_behind(leak_oracle, victim):
         hero = RemoteHERO("one", "realm")
         image = hero.image(8 << 20)
         hero.tick.connect(lambda value: None)
-        with Child(EXIT.replace("sys.exit(5)", "sys.stdin.read()")) as client:
+        with Child(EXIT.replace("sys.exit(5)", "sys.stdin.read()"), "realm") as client:
             client.ready()
             if victim == "client":
                 client.kill9()
@@ -599,6 +606,20 @@ def test_without_shared_memory_the_network_is_used_and_said_so_once(net_realm, m
             assert heros.transport_of(hero) == "net"
         said = [each for each in caplog.records if "shared memory" in each.message]
         assert [each.levelname for each in said] == ["INFO"]
+
+
+def test_what_is_not_found_because_nobody_is_connected_says_so(net_realm, monkeypatch):
+    monkeypatch.setattr(limits, "DISCOVERY_SECONDS", 0.05)
+    network = current().network(net_realm)
+    assert network.ready(DEADLINE)
+    with pytest.raises(HEROUnavailable, match="No other program is connected"):
+        RemoteHERO("nobody", net_realm)
+    config = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
+    with Child(LAB, net_realm, env={"HEROS_ZENOH_CONFIG": config}) as other:
+        other.ready()
+        wait_until(lambda: not network.alone(), what="the connection")
+        with pytest.raises(HEROUnavailable, match=r"spelled so\?$"):
+            RemoteHERO("nobody", net_realm)
 
 
 def test_an_idle_process_uses_no_cpu():

@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import pickle
+import pydoc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,14 @@ def test_a_method_has_the_owners_signature_and_docstring(setup):
     assert signature.parameters["c"].kind is inspect.Parameter.KEYWORD_ONLY
     assert hero.add.__doc__ == "Add numbers."
     assert hero.add.__name__ == "add"
+
+
+def test_help_is_about_the_hero(setup):
+    hero = setup.proxy()
+    for member in (hero.add, hero.pid, hero.tick):
+        text = pydoc.plain(pydoc.render_doc(member))
+        assert f"{member.__name__} = <" in text
+        assert "__init__" not in text  # it is about the member, and not about our class
 
 
 def test_attributes(setup):

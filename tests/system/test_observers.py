@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -10,9 +11,20 @@ from collections.abc import Iterator
 import pytest
 
 import heros
-from heros import DatasourceObserver, EventObserver, HEROObserver, LocalHERO, PolledLocalDatasourceHERO, event, limits
+from heros import (
+    DatasourceObserver,
+    EventObserver,
+    HEROObserver,
+    LocalHERO,
+    PolledLocalDatasourceHERO,
+    event,
+    limits,
+    observe,
+)
 from heros.datasource import DatasourceReturnSet
 from heros.demo.loopback import zenoh_config
+from heros.exceptions import HEROUnavailable
+from heros.node import current
 from tests.harness import Child, wait_until
 
 SOURCE = """
@@ -178,6 +190,31 @@ def test_an_event_observer_that_finds_a_stuck_hero_says_so_and_goes_on(monkeypat
             assert "EventObserver of tick" in caplog.text
             child.cont()
             wait_until(lambda: got, what="a tick")
+
+
+def test_what_keeps_an_event_observer_from_a_hero_is_told_once(monkeypatch, caplog):
+    class Ticker(LocalHERO):
+        @event
+        def tick(self, value: int) -> int:
+            return value
+
+    monkeypatch.setattr(observe, "RETRY_SECONDS", 0.001)
+    caplog.set_level(logging.INFO, "heros.observe")
+    node = current()
+    reasons = iter(["no way"] * 5 + ["another way"] * 5)
+    bind = node.bind
+
+    def refuse(*args):
+        if (reason := next(reasons, None)) is not None:
+            raise HEROUnavailable(reason)
+        return bind(*args)
+
+    monkeypatch.setattr(node, "bind", refuse)
+    with Ticker("ticker", realm="here"), EventObserver("*", "tick", realm="here") as observer:
+        observer.register_callback(print)
+        wait_until(lambda: "ticker" in observer.missed, what="the subscription")
+    told = [record.getMessage() for record in caplog.records if "cannot be observed" in record.getMessage()]
+    assert [text.rpartition(": ")[2] for text in told] == ["no way", "another way"]
 
 
 @pytest.mark.parametrize(("selector", "heard"), [("ticker", True), ("tick*", True), ("tock*", False)])

@@ -24,8 +24,8 @@ from heros.cli.secure import secure
 from heros.demo.loopback import free_port, zenoh_config
 from heros.net import keys
 from heros.secure import certificates
-from heros.secure.configuration import CA_FILE, CERTIFICATE_FILE, KEY_FILE
-from heros.secure.directory import CA_KEY_FILE, CONFIG_FILE, Setup
+from heros.secure.configuration import CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, CONFIG_FILE, KEY_FILE
+from heros.secure.directory import Setup
 from heros.secure.members import MEMBER, OBSERVER, ROUTER, Member
 from tests.harness import DEADLINE, ROOT, Child, wait_until
 

@@ -462,13 +462,6 @@ def test_a_default_that_is_no_value_is_shown():
         assert isinstance(capability.parameters[0].default, Opaque)
 
 
-def test_capabilities_of_protocol_0_1():
-    (method,) = descriptor.capabilities_from_legacy(
-        [{"name": "m", "flavor": "method", "parameters": [{"name": "a"}, {"name": "b", "default": 1}]}], 0.1
-    )
-    assert [parameter["kind"] for parameter in method["parameters"]] == [2, 3]
-
-
 @pytest.mark.parametrize("value", [1, [1], [{"flavor": "method", "parameters": 1}], [{"flavor": "event"}]], ids=repr)
 def test_what_is_no_capabilities(value):
     with pytest.raises(DecodeError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from heros.entry import Entry
-from heros.net.bus import Answer, OnAnswer, OnReply
+from heros.net.bus import Answer, OnAnswer, OnJson
 from heros.net.legacy import cbor
 from heros.net.legacy.following import AGAIN_SECONDS, ASK_SECONDS, GRACE_SECONDS, Following
 from heros.transport import Task
@@ -34,7 +34,7 @@ class Rig:
         key: str,
         payload: bytes,
         timeout: float,
-        on_reply: OnReply,
+        on_reply: OnJson,
         on_done: Callable[[], None],
         on_cbor: OnAnswer,
     ) -> None:

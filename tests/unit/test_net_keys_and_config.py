@@ -8,7 +8,7 @@ import zenoh
 
 from heros.entry import Entry
 from heros.exceptions import DecodeError, HEROSError
-from heros.net import config, keys
+from heros.net import config, engine, keys
 from heros.net.discovery import Directory, checked_entry
 from heros.net.greeting import Greeting
 from heros.net.packets import CLIENT, REPLIES, SERVER
@@ -105,6 +105,11 @@ class TestSessionConfig:
         with pytest.raises(HEROSError, match=r"update_config.*no/such/key"):
             config.session_config("heros")
 
+    def test_nothing_is_told_of_where_in_its_source_zenoh_has_found_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HEROS_ZENOH_CONFIG", '{"connect": {"endpoints": ["127.0.0.1:7447"]}}')
+        with pytest.raises(HEROSError, match=r"<protocol>/<address>.*: 127\.0\.0\.1:7447$"):
+            config.session_config("heros")
+
     def test_a_path_of_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for name in ("ca.pem", "key.pem"):
             (tmp_path / name).touch()
@@ -121,6 +126,11 @@ class TestSessionConfig:
         (tmp_path / "key.pem").unlink()
         with pytest.raises(HEROSError, match=r"tls/connect_private_key .* cannot be read.*No such file.*key\.pem"):
             config.session_config("heros")
+
+
+def test_the_reason_of_a_nested_error() -> None:
+    said = "No listener: [a: in use (os error 98) at /a/b-9c/tcp.rs:61.] at /a/unicast.rs:338."
+    assert engine.reason(Exception(said)) == "No listener: [a: in use (os error 98)]"
 
 
 GREETINGS = [

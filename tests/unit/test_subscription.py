@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -298,6 +299,15 @@ def test_a_kept_sample_is_delivered_once_and_acknowledged_twice():
     assert bench.got == [1, 2]
     assert bench.subscription.missed == 0
     assert bench.place.channel.acknowledged == [1]
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_an_interruption_is_told_unless_it_is_the_end_of_this_process(ending, caplog):
+    caplog.set_level(logging.INFO, "heros.event")
+    bench = Bench(0).open()
+    bench.node.closed = ending
+    bench.lose()
+    assert ("is interrupted (gone)" in caplog.text) is not ending
 
 
 def test_one_attempt_follows_when_the_channel_is_lost_within_one():

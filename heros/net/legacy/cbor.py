@@ -81,9 +81,11 @@ def _library() -> Any:
     try:
         library = importlib.import_module("cbor2")
     except ImportError:
-        raise HEROSError(f"existing HEROs (protocol 1.0) need cbor2, which is not installed: {INSTALL}") from None
+        raise HEROSError(f"talking to the original package needs cbor2, which is not installed: {INSTALL}") from None
     if not hasattr(library, "shareable_decoder"):
-        raise HEROSError(f"existing HEROs (protocol 1.0) need cbor2 6 or newer; the one installed is older: {INSTALL}")
+        raise HEROSError(
+            f"talking to the original package needs cbor2 6 or newer; the one installed is older: {INSTALL}"
+        )
     return library
 
 
@@ -106,7 +108,7 @@ def encode(value: Any, node_id: str) -> bytes:
     except EncodeError:
         raise
     except Exception as error:  # e.g. a dict as the key of a dict
-        raise EncodeError(f"an existing HERO cannot be sent this {type(value).__name__}: {error}") from None
+        raise EncodeError(f"the original package cannot be sent this {type(value).__name__}: {error}") from None
     return data
 
 
@@ -136,7 +138,9 @@ class _Encoder:
             return [self.form(item, depth + 1) for item in value]
         if kind is set or kind is frozenset:
             return self.tag(_SET, tuple(self.key(item, depth + 1) for item in value))
-        raise EncodeError(f"existing HEROs have no form for a {kind.__name__}; send numbers, texts or numpy arrays")
+        raise EncodeError(
+            f"the original package has no form for a {kind.__name__}; send numbers, texts or numpy arrays"
+        )
 
     def key(self, value: Any, depth: int) -> Any:
         """The form of the key of a dict or an element of a set, which has to be hashable."""
@@ -154,11 +158,11 @@ def _array(encoder: _Encoder, array: NDArray[Any]) -> object:
     dtype = array.dtype
     if dtype.names is not None or dtype.hasobject:
         raise EncodeError(
-            f"existing HEROs cannot read an array of dtype {dtype}; send its fields one by one, in a dict"
+            f"the original package cannot read an array of dtype {dtype}; send its fields one by one, in a dict"
         )
     name = str(dtype)
     if _DTYPE.fullmatch(name) is None:
-        raise EncodeError(f"existing HEROs cannot read an array of dtype {name}; convert it with .astype(...)")
+        raise EncodeError(f"the original package cannot read an array of dtype {name}; convert it with .astype(...)")
     return encoder.tag(_NDARRAY, (array.shape, name.encode(), array.tobytes()))
 
 
@@ -166,13 +170,13 @@ def _plain_scalar(scalar: np.generic) -> Any:
     """What existing HEROs get for one of numpy's scalars."""
     kind = scalar.dtype.kind
     if kind in "mM":
-        raise EncodeError(f"existing HEROs have no form for a {type(scalar).__name__}; send its text, or an array")
+        raise EncodeError(f"the original package has no form for a {type(scalar).__name__}; send its text, or an array")
     if kind == "f":
         return float(cast(Any, scalar))
     if kind == "c":
         return complex(cast(Any, scalar))
     if kind == "V":
-        raise EncodeError("existing HEROs cannot read an item of a structured array; send its fields in a dict")
+        raise EncodeError("the original package cannot read an item of a structured array; send its fields in a dict")
     return scalar.item()
 
 
@@ -183,7 +187,7 @@ def _object(encoder: _Encoder, reference: ObjectReference) -> object:
     if node_id == encoder.node_id:
         return encoder.tag(_OBJECT, (type_name, _mine(node_id) + object_id, representation))
     raise EncodeError(
-        f"{type_name} ({representation}) is an object of another process, to which existing HEROs cannot refer; "
+        f"{type_name} ({representation}) is an object of another process, to which the original package cannot refer; "
         "have its owner send it, or make it a HERO"
     )
 
@@ -207,15 +211,15 @@ def _member(encoder: _Encoder, reference: MemberReference) -> object:
 def _datetime(encoder: _Encoder, value: datetime) -> datetime:
     if value.utcoffset() is None:
         raise EncodeError(
-            f"existing HEROs cannot be sent the datetime {value}, which has no time zone; give it one, for instance "
-            "with .astimezone()"
+            f"the original package cannot be sent the datetime {value}, which has no time zone; give it one, for "
+            "instance with .astimezone()"
         )
     return value
 
 
 def _refuse(advice: str) -> Callable[[_Encoder, Any], NoReturn]:
     def refuse(encoder: _Encoder, value: Any) -> NoReturn:
-        raise EncodeError(f"existing HEROs have no form for a {type(value).__name__}; send {advice}")
+        raise EncodeError(f"the original package has no form for a {type(value).__name__}; send {advice}")
 
     return refuse
 
@@ -283,10 +287,10 @@ def decode(data: bytes | memoryview, node_id: str) -> Any:
             data, tag_hook=reader.tagged, semantic_decoders=reader.standard, max_depth=2 * limits.MAX_DEPTH
         )
     except Exception as error:  # whatever cbor2, numpy or a constructor says about malformed input
-        raise DecodeError(f"a message of an existing HERO is malformed: {_reason(error)}") from None
+        raise DecodeError(f"a message of the original package is malformed: {_reason(error)}") from None
     excess = nesting.excess(value)
     if excess:
-        raise DecodeError(f"a message of an existing HERO is {excess}")
+        raise DecodeError(f"a message of the original package is {excess}")
     return None if value is library.undefined else value
 
 

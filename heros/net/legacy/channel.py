@@ -53,7 +53,7 @@ from heros.exceptions import (
     RemoteTransportError,
 )
 from heros.net import keys
-from heros.net.bus import Answer, Bus, Declared, in_callback
+from heros.net.bus import UNREAD_BYTES, Answer, Bus, Declared, in_callback
 from heros.net.legacy import cbor, translate
 from heros.net.legacy.descriptor import capabilities_from_legacy
 from heros.net.legacy.entry import LegacyEntry
@@ -71,9 +71,6 @@ FOREVER: Final = 10 * 365 * 86400.0
 
 TOKEN_SECONDS: Final = 5.0
 """How long a HERO that has just answered a discovery may take to show its liveliness token, which it declares last."""
-
-UNREAD_BYTES: Final = 64 * limits.KIB
-"""As in ``net.channel``: what may be on its way for a caller to send by itself."""
 
 QUERY_OVERHEAD: Final = 100
 """Bytes that a query costs beside its payload, in round numbers."""

@@ -25,7 +25,6 @@ UNDEFINED: Final = "undefined"
 _ATTRIBUTE: Final = ("name", "flavor", "type", "access")
 _EVENT: Final = ("name", "flavor")
 _PARAMETER: Final = ("name", "type", "default", "kind")
-_KEYWORD_ONLY, _VAR_POSITIONAL = 3, 2
 
 
 def descriptor_of(entry: Entry) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def _member_to_legacy(member: Mapping[str, Any]) -> dict[str, Any]:
     return {key: member[key] for key in (_ATTRIBUTE if member["flavor"] == "attribute" else _EVENT)}
 
 
-def capabilities_from_legacy(value: Any, protocol: float = PROTOCOL) -> list[dict[str, Any]]:
+def capabilities_from_legacy(value: Any) -> list[dict[str, Any]]:
     """Those of an existing HERO as ``heros.capabilities.from_list`` takes them, which checks the rest.
 
     Members of a flavor that is not known are left out. A default that cannot be shown as it is becomes a text.
@@ -104,7 +103,7 @@ def capabilities_from_legacy(value: Any, protocol: float = PROTOCOL) -> list[dic
                 {
                     "name": member.get("name"),
                     "flavor": "method",
-                    "parameters": [_parameter_from_legacy(parameter, protocol) for parameter in parameters],
+                    "parameters": [_parameter_from_legacy(parameter) for parameter in parameters],
                     "return_type": member.get("return_type") or "None",
                 }
             )
@@ -123,15 +122,13 @@ def capabilities_from_legacy(value: Any, protocol: float = PROTOCOL) -> list[dic
     return members
 
 
-def _parameter_from_legacy(parameter: dict[Any, Any], protocol: float) -> dict[str, Any]:
+def _parameter_from_legacy(parameter: dict[Any, Any]) -> dict[str, Any]:
     fields = {
         "name": parameter.get("name"),
         "type": parameter.get("type", UNDEFINED),
         "default": parameter.get("default", UNDEFINED),
         "kind": parameter.get("kind"),
     }
-    if protocol <= 0.1:  # it did not tell
-        fields["kind"] = _KEYWORD_ONLY if "default" in parameter else _VAR_POSITIONAL
     shown = _shown(fields["default"])
     if shown is not None:
         fields.update(default=shown, opaque=True)

@@ -184,7 +184,7 @@ class Gateway:
             asked.refuse(str(error))
             if not self._told:
                 self._told = True
-                log.warning("Somebody asked for HERO %s in protocol 1.0: %s", hero.endpoint, error)
+                log.warning("A program with the original package asked for HERO %s: %s", hero.endpoint, error)
 
     def _read(self, flavor: str, payload: bytes | None) -> tuple[Op, codec.Encoded]:
         if flavor == "method":
@@ -315,8 +315,8 @@ class _Asked:
             elif op == Fault.UNAVAILABLE:
                 self.drop()
             elif self.op == Op.GET and op == Fault.RAISED and codec.decode(header)[0].type == "AttributeError":
-                # An attribute that is only declared and has no value yet; programs of protocol 1.0 read None.
-                log.info("%s was read in protocol 1.0 and has no value; it is sent as None", self._key)
+                # Its getter has raised that. Programs of protocol 1.0 read None then, and some rely on it.
+                log.info("%s was read in protocol 1.0 and raised AttributeError; it is sent as None", self._key)
                 self.reply(cbor.encode(None, self._node_id))
             else:
                 self._send_error(translate.error_to_cbor(op, header, self._node_id))

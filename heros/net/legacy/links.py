@@ -21,7 +21,7 @@ from heros.transport import Payload, Peer, Receiver, Task, Transport
 from heros.wire import Kind, NodeMember, Op
 from heros.workers import Strand, Workers
 
-__all__ = ["Calls", "Feed", "OnReply"]
+__all__ = ["Calls", "Feed"]
 
 log = logging.getLogger("heros.net")
 
@@ -31,7 +31,7 @@ OLD_PEERS: Final = Peer(cbor.OLD, 0, "a program with protocol 1.0")
 QUEUED_OVERHEAD: Final = 1000
 """Bytes that a waiting sample costs beside its own, in round numbers."""
 
-OnReply: TypeAlias = "Callable[[int, int, bytes | memoryview, Sequence[Buffer]], None]"
+TakeReply: TypeAlias = "Callable[[int, int, bytes | memoryview, Sequence[Buffer]], None]"
 """Kind and op of the frame, its header and its buffers. Must not block."""
 
 
@@ -46,10 +46,10 @@ class Calls:
         self._receiver = receiver
         self._receiving = threading.Lock()
         self._idents = itertools.count(1)
-        self._pending: dict[int, OnReply] = {}
+        self._pending: dict[int, TakeReply] = {}
 
     def call(
-        self, op: int, member: int, object_id: int, header: bytes, buffers: Sequence[Buffer], on_reply: OnReply
+        self, op: int, member: int, object_id: int, header: bytes, buffers: Sequence[Buffer], on_reply: TakeReply
     ) -> None:
         """Carry out a call, in this thread unless it has to wait for others."""
         ident = next(self._idents)
@@ -83,7 +83,7 @@ class Calls:
         """There is no single peer that could be disconnected."""
 
 
-def _ask(call: Callable[[bytes, Sequence[Buffer], OnReply], None], arguments: list[Any]) -> Any:
+def _ask(call: Callable[[bytes, Sequence[Buffer], TakeReply], None], arguments: list[Any]) -> Any:
     replies: list[tuple[int, Any]] = []
     header, buffers = codec.encode(arguments)
     call(header, buffers, lambda kind, op, *encoded: replies.append((kind, codec.decode(*encoded)[0])))
@@ -117,7 +117,7 @@ class Feed:
         self._count = threading.Lock()
         self._backlog = 0
         self._complained = False
-        self._on_reply: OnReply | None = None
+        self._on_reply: TakeReply | None = None
 
     @property
     def backlog(self) -> int:
@@ -128,7 +128,7 @@ class Feed:
         """Subscribe. Raises ``HEROUnavailable``."""
         _ask(self._call, [self.IDENT, object_id, index])
 
-    def _call(self, header: bytes, buffers: Sequence[Buffer], on_reply: OnReply) -> None:
+    def _call(self, header: bytes, buffers: Sequence[Buffer], on_reply: TakeReply) -> None:
         self._on_reply = on_reply
         fields = (Kind.CALL, 0, Op.CALL, NodeMember.SUBSCRIBE, 1, 0, 0, len(header), len(buffers))
         with self._receiving:
@@ -168,7 +168,7 @@ class Feed:
         except HEROSError as error:
             if not self._complained:
                 self._complained = True
-                log.error("%s: a sample is not sent to existing HEROs: %s", self._endpoint, error)
+                log.error("%s: a sample is not sent to programs with the original package: %s", self._endpoint, error)
         finally:
             with self._count:
                 self._backlog -= nbytes

@@ -84,4 +84,4 @@ def _encoded(value: Any) -> Encoded:
     try:
         return codec.encode(value)
     except EncodeError as error:  # it cannot be passed on
-        raise DecodeError(f"a message of an existing HERO holds what has no form here: {error}") from None
+        raise DecodeError(f"a message of the original package holds what has no form here: {error}") from None

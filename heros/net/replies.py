@@ -291,7 +291,7 @@ class Replies:
         self._alarm = math.inf
         until = self._until  # after that: a reader that comes now sets the alarm anew
         if until > time.monotonic():
-            self._alarm = until
+            self._alarm = min(until, self._alarm)
         elif not self._role_is_free():
             self._put_mark(b"")
 

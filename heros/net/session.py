@@ -58,6 +58,7 @@ log = logging.getLogger("heros.net")
 CLOSE_SECONDS: Final = 1.0
 """How long ``close`` waits for a session that is still being opened: the process may be about to end."""
 
+LOOK_SECONDS: Final = 0.001
 FLUSH_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 0.1
 """How long ``close`` has what is queued sent: at all, and while no peer takes any of it."""
@@ -455,7 +456,7 @@ class Network:
             if now >= deadline or now - since >= STUCK_SECONDS:
                 log.info("%d bytes are not sent, as this process closes the network", backlog)
                 return
-            time.sleep(YIELD_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
     def close(self) -> None:
         """End every channel and the session, in less than two seconds, whatever the peers do."""

@@ -74,12 +74,16 @@ class Binding:
                 describe it; None: as long as these may take.
         """
         discovery = limits.DISCOVERY_SECONDS if timeout is None else min(timeout, limits.DISCOVERY_SECONDS)
-        with self._lock:
-            if self.bound is stale:
-                self.node = current()  # another one than before, in a forked child
-                self.bound = self.node.bind(self.realm, self.name, discovery=discovery, timeout=timeout)
-                self._tell(stale, self.bound)
-            bound = self.bound
+        try:
+            with self._lock:
+                if self.bound is stale:
+                    self.node = current()  # another one than before, in a forked child
+                    self.bound = self.node.bind(self.realm, self.name, discovery=discovery, timeout=timeout)
+                    self._tell(stale, self.bound)
+                bound = self.bound
+        except HEROSError:
+            self.node.stay_if_exiting()
+            raise
         for subscription in tuple(self.subscriptions):
             subscription.follow(bound)
         return bound

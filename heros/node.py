@@ -42,7 +42,7 @@ from heros.faults import rebuild
 from heros.registry import Registry, runtime_directory
 from heros.transport import Channel, Peer, Reply, Transport
 from heros.wire import Fault, Kind, NodeMember
-from heros.workers import Workers
+from heros.workers import Workers, in_main_thread
 
 if TYPE_CHECKING:
     from heros.net.session import Network
@@ -102,9 +102,9 @@ class Node:
                 from heros.net.session import Network
 
                 network = self._networks[realm] = Network(realm, self.peer, self.workers, self.dispatcher)
-                # It closes itself at exit, in case that it outlives its node; but the node is to be the first.
-                atexit.unregister(_close_at_exit)
-                atexit.register(_close_at_exit)
+                # What is registered last runs first: before the network is closed, which it is before this node.
+                atexit.unregister(_begin_exit)
+                atexit.register(_begin_exit)
                 for exported in self.dispatcher.exported():
                     if exported.entry.realm == realm:
                         network.announce(exported.entry)
@@ -122,6 +122,11 @@ class Node:
     def closed(self) -> bool:
         """Whether it was closed, or belongs to the process that this one was forked from."""
         return self._closed
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is closed, or about to be because the interpreter ends."""
+        return self._closed or self._exiting
 
     def _session_tags(self, realm: str) -> list[str]:
         network = self._networks.get(realm)
@@ -399,6 +404,8 @@ class Node:
             networks, channels = list(self._networks.values()), list(self._channels.values())
         for exported in self.dispatcher.exported():
             self.dispatcher.withdraw(exported)
+        for network in networks:
+            network.flush()
         for channel, _ in channels:
             channel.close()
         if self._server is not None:
@@ -410,9 +417,9 @@ class Node:
         self.workers.stop(timeout=0.2)
 
     def stay_if_exiting(self) -> None:
-        """Not return while the interpreter ends. By then only daemon threads are left to be in a call, and a
-        ``PeerLost`` that this very end has caused would be nothing but a traceback in somebody's terminal."""
-        if self._exiting:
+        """Not return while the interpreter ends, in a daemon thread: a ``PeerLost`` that this very end has caused would
+        be nothing but a traceback in somebody's terminal."""
+        if self._exiting and not in_main_thread():
             threading.Event().wait()
 
     def abandon(self) -> None:
@@ -475,9 +482,14 @@ def shutdown() -> None:
         node.close()
 
 
-def _close_at_exit() -> None:
+def _begin_exit() -> None:
     if _node is not None:
         _node._exiting = True
+
+
+def _close_at_exit() -> None:
+    _begin_exit()
+    if _node is not None:
         _node.close()
 
 

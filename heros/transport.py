@@ -42,7 +42,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from heros.buffers import Buffer, buffer_nbytes
 from heros.wire import Fields
 
-__all__ = ["Channel", "Link", "OnReply", "Payload", "Peer", "Receiver", "Reply", "Task", "Transport"]
+__all__ = ["Channel", "Link", "Nobody", "OnReply", "Payload", "Peer", "Receiver", "Reply", "Task", "Transport"]
 
 Transport: TypeAlias = Literal["inproc", "shm", "net"]
 
@@ -186,3 +186,15 @@ class Receiver(Protocol):
 
     def closed(self, source: Channel | Link, reason: BaseException) -> None:
         """The other end is gone; no frame follows. Never blocks, never raises."""
+
+
+class Nobody:
+    """The receiver of a channel that is for calls only."""
+
+    def receive(
+        self, source: Channel | Link, fields: Fields, header: bytes | memoryview, buffers: Sequence[Buffer]
+    ) -> None:
+        pass
+
+    def closed(self, source: Channel | Link, reason: BaseException) -> None:
+        pass

@@ -464,10 +464,16 @@ class Bus:
         """A copy of ``payload`` in a form that can be put many times without being copied each time."""
         return self._zenoh.ZBytes(payload)
 
-    def put(self, key: str, payload: bytes) -> None:
+    def put(self, key: str, payload: bytes, here: bool = False) -> None:
+        """``here``: to subscribers of this session alone, so that nobody else can hold it up."""
         try:
             with self._sending:
-                self.session.put(key, payload, congestion_control=self._zenoh.CongestionControl.BLOCK)
+                self.session.put(
+                    key,
+                    payload,
+                    congestion_control=self._zenoh.CongestionControl.BLOCK,
+                    allowed_destination=self._zenoh.Locality.SESSION_LOCAL if here else None,
+                )
         except self._zenoh.ZError as error:
             raise RemoteTransportError(f"the network session does not send: {error}") from None
 

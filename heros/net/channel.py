@@ -7,6 +7,10 @@ What may block
     zenoh blocks a sender whose peer does not read. A caller must not be caught in that: its time-out and Ctrl-C have
     to work. So it sends by itself only what surely fits into zenoh's queue, because nearly all that was sent before
     has been answered and therefore read; all else is sent by a worker.
+
+Calls within calls
+    A signal handler, or a finaliser, that calls in the middle of sending would wait for ever: what it sends comes after
+    what this thread is sending, which does not go on before it returns. Such a call goes over a channel of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
@@ -80,7 +84,16 @@ class NetChannel(End):
 
     here: ClassVar[int] = CLIENT
 
-    def __init__(self, surroundings: Surroundings, peer: Peer, channel: int, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        peer: Peer,
+        channel: int,
+        receiver: Receiver,
+        connect_apart: Callable[[], Channel],
+    ) -> None:
+        self._apart: Channel | None = None
+        self._connect_apart = connect_apart
         self._pending: dict[int, _Waiting | _Submitted] = {}
         self._idents = itertools.count(1)
         self._read = 0
@@ -88,7 +101,6 @@ class NetChannel(End):
         self._ping_lock = threading.Lock()
         super().__init__(surroundings, peer, channel, receiver)
         self.inboxes[REPLIES] = self._new_inbox()
-        surroundings.replies.attach()
 
     def _answer_ping(self) -> None:
         """Servers do not ask."""
@@ -108,6 +120,8 @@ class NetChannel(End):
         buffers: Sequence[Buffer],
         timeout: float | None,
     ) -> Reply:
+        if self._outbox.sending_here:
+            return self._call_apart(op, member, object_id, chain, header, buffers, timeout)
         call = _Waiting()
         deadline = None if timeout is None else time.monotonic() + timeout
         ident = next(self._idents)
@@ -173,6 +187,13 @@ class NetChannel(End):
         self.end(PeerLost(f"the channel to {self.name} was closed by this process"), tell="closed by the client")
 
     # -- calls ------------------------------------------------------------------------------------------------
+
+    def _call_apart(self, *request: Any) -> Reply:
+        self._check_open()
+        apart = self._apart
+        if apart is None or apart.closed:
+            apart = self._apart = self._connect_apart()
+        return apart.call(*request)
 
     def _begin(
         self,
@@ -248,13 +269,14 @@ class NetChannel(End):
         with self._ping_lock:
             if self._ping is not None:
                 self._ping.cancel()
+        if self._apart is not None:
+            self._apart.close()
         # What was sent before the peer was lost still counts.
         self._surroundings.replies.after(partial(self._lose, reason))
 
     def _lose(self, reason: HEROSError) -> None:
         """No reply follows."""
         self.inboxes[REPLIES].close()
-        self._surroundings.replies.detach()
         for pending in list(self._pending.values()):
             pending.deliver(PeerLost(str(reason)))
 

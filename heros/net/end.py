@@ -69,6 +69,9 @@ class End:
     def closed(self) -> bool:
         return self._reason is not None
 
+    def outboxes(self) -> list[Outbox]:
+        return [self._outbox]
+
     def _new_outbox(self, inbox: int) -> tuple[Sender, Outbox]:
         """What sends to that inbox of the other end."""
         own = self._surroundings

@@ -10,7 +10,7 @@ from heros import limits, wire
 from heros.buffers import Buffer, buffer_nbytes
 from heros.exceptions import HEROSError, RemoteTransportError
 from heros.net.end import End, Surroundings
-from heros.net.outbox import Staged
+from heros.net.outbox import Outbox, Staged
 from heros.net.packets import BATCH_BYTES, REPLIES, SERVER, Body, Kind
 from heros.transport import Link, Payload, Peer, Receiver, Task
 
@@ -32,6 +32,9 @@ class NetLink(End):
 
     def _self(self) -> Link:
         return self
+
+    def outboxes(self) -> list[Outbox]:
+        return [self._outbox, self._replies]
 
     # -- transport.Link ---------------------------------------------------------------------------------------
 

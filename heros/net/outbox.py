@@ -140,7 +140,17 @@ class Outbox:
         self.sent = 0
         """Bytes that were given to zenoh so far."""
 
+    @property
+    def packets(self) -> int:
+        """How many were sent so far."""
+        return self._sequence
+
     # -- any thread -------------------------------------------------------------------------------------------
+
+    @property
+    def sending_here(self) -> bool:
+        """Whether the calling thread is in the middle of sending, further down its stack."""
+        return bool(self._turn._is_owned())  # type: ignore[attr-defined]
 
     def send(self, frame: bytes, header: bytes, buffers: Sequence[Buffer], may_wait: bool) -> None:
         """Send a frame; its buffers are free afterwards. Without ``may_wait`` it never blocks.

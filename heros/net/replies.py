@@ -8,6 +8,11 @@ Why not a thread of ours, or zenoh's
 
     Where nobody waits for what was submitted, a worker has the role.
 
+What a thread of its own does
+    A mailbox has no time-out, one that is full blocks zenoh, and the end of a peer has to come after its last reply.
+    The *attendant* sees to all three: it wakes a reader when its time is over, takes what nobody waits for, and puts a
+    mark behind what is in the mailbox when a channel ends. It is no worker, as all of these may be waiting for replies.
+
 What may interrupt a reader
     Ctrl-C and signal handlers come between any two steps of the main thread (``docs/decisions/0008``). A sample goes
     from the mailbox into ``_received`` in one step of C, and leaves it only when it has been taken: who reads next
@@ -25,12 +30,12 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final, Protocol
 
 from heros import limits
@@ -47,7 +52,10 @@ PARKED_SECONDS: Final = 0.5
 """How long a parked caller sleeps before it looks by itself: who was interrupted may not have woken it."""
 
 SWEEP_SECONDS: Final = 5.0
-"""How often the mailbox is emptied of what nobody waits for."""
+"""How often it is looked for what nobody waits for; a hundredth of that while there is something."""
+
+CLOSE_SECONDS: Final = 0.2
+"""How long the attendant may take to tell of all endings."""
 
 
 class Waits(Protocol):
@@ -68,7 +76,7 @@ class Replies:
 
     Args:
         take: takes one message. Taking the same one again must do no harm.
-        mark: puts a message of our own into the mailbox: who takes it calls :meth:`reached`. May block.
+        mark: puts a message of our own into the mailbox: who takes it calls :meth:`reached`. Blocks while that is full.
     """
 
     def __init__(self, workers: Workers, take: Callable[[Message], object], mark: Callable[[bytes], None]) -> None:
@@ -83,15 +91,26 @@ class Replies:
         self._parked: deque[Waits] = deque()
         self._submitted: set[object] = set()
         self._keeping = False
-        self._counting = threading.Lock()
-        self._channels = 0
-        self._sweeping = False
         self._until = math.inf
         self._alarm = math.inf
+        self._orders: queue.SimpleQueue[float | bytes | None] = queue.SimpleQueue()
+        """What the attendant is to do: be awake at that time, put that mark, end. Neither a finaliser nor a signal
+        handler that comes in the middle of ``put`` does it any harm."""
+        self._attendant: threading.Thread | None = None
+        self._closed = False
 
     def open(self, mailbox: Mailbox) -> None:
         """To be called once, before anything else."""
         self._mailbox = mailbox
+        self._attendant = threading.Thread(target=self._attend, name="heros-net-replies", daemon=True)
+        self._attendant.start()
+
+    def close(self) -> None:
+        """The mailbox is closed, or about to be: everything that was to come has come when this returns."""
+        self._orders.put(None)
+        attendant = self._attendant
+        if attendant is not None and attendant is not threading.current_thread():
+            attendant.join(CLOSE_SECONDS)
 
     # -- callers ----------------------------------------------------------------------------------------------
 
@@ -144,7 +163,9 @@ class Replies:
         """Have whoever reads run ``task``, which must not block, after all that is in the mailbox now. Never blocks."""
         mark = b"%d" % next(self._numbers)
         self._endings[mark] = task
-        self._workers.post(partial(self._put_mark, mark))
+        self._orders.put(mark)
+        if self._closed:  # after it is in the table, which the attendant looks at when it has set this
+            self._workers.post(self._finish)
 
     def reached(self, mark: bytes) -> None:
         """A mark was taken out of the mailbox."""
@@ -152,41 +173,6 @@ class Replies:
         if task is not None:
             task()
             self._endings.pop(mark, None)
-
-    # -- what nobody asked for --------------------------------------------------------------------------------
-
-    def attach(self) -> None:
-        """There is one more channel whose peer may send something here, whether anybody reads or not."""
-        with self._counting:
-            self._channels += 1
-            if self._sweeping:
-                return
-            self._sweeping = True
-        self._workers.call_later(SWEEP_SECONDS, self._sweep)
-
-    def detach(self) -> None:
-        with self._counting:
-            self._channels -= 1
-
-    def _sweep(self) -> None:
-        """Take replies that come too late, or that nobody asked for: a mailbox that is full blocks zenoh."""
-        with self._counting:
-            if self._channels == 0:
-                self._sweeping = False
-                return
-        found = False
-        role, mailbox = self._role, self._mailbox
-        assert mailbox is not None
-        if role.acquire(False):
-            try:
-                while mailbox.take_into(self._received):
-                    found = True
-                    self._take_received()
-            finally:
-                role.release()
-            if self._parked or self._submitted:
-                self._pass_on()
-        self._workers.call_later(SWEEP_SECONDS / 100 if found else SWEEP_SECONDS, self._sweep)
 
     # -- the role ---------------------------------------------------------------------------------------------
 
@@ -258,26 +244,72 @@ class Replies:
     def _role_is_free(self) -> bool:
         if self._role.acquire(False):
             self._role.release()
+            if self._parked:  # whoever came meanwhile has found it taken
+                self._pass_on()
             return True
         return False
-
-    # -- the alarm --------------------------------------------------------------------------------------------
 
     def _wake_at(self, until: float) -> None:
         """Have the reader, which is about to wait at the mailbox, woken at ``until``."""
         self._until = until
         if until < self._alarm:
             self._alarm = until
-            self._workers.call_later(max(0.0, until - time.monotonic()), self._ring)
+            self._orders.put(until)
+
+    # -- the attendant ----------------------------------------------------------------------------------------
+
+    def _attend(self) -> None:
+        sweep = time.monotonic() + SWEEP_SECONDS
+        while not self._closed:
+            try:
+                self._obey(max(0.0, min(sweep, self._alarm) - time.monotonic()))
+                now = time.monotonic()
+                if now >= self._alarm:
+                    self._ring()
+                if now >= sweep:
+                    sweep = now + (SWEEP_SECONDS / 100 if self._sweep() else SWEEP_SECONDS)
+            except Exception:
+                log.exception("Replies are not attended to; this is a defect of heros, please report it")
+        self._finish()
+
+    def _obey(self, patience: float) -> None:
+        """Carry out the next order, if one comes in so many seconds."""
+        try:
+            order = self._orders.get(timeout=patience)
+        except queue.Empty:
+            return
+        if order is None:
+            self._closed = True
+        elif isinstance(order, bytes):
+            self._sweep()  # first: nobody may be reading, and then the mailbox may be full
+            self._put_mark(order)
+            self._sweep()
+        elif order < self._alarm:  # _ring has overwritten it
+            self._alarm = order
 
     def _ring(self) -> None:
         self._alarm = math.inf
-        until = self._until  # after that: a reader that comes now sets its own alarm
-        if until <= time.monotonic():
-            if not self._role_is_free():
-                self._put_mark(b"")
-        elif until < math.inf:
-            self._wake_at(until)
+        until = self._until  # after that: a reader that comes now sets the alarm anew
+        if until > time.monotonic():
+            self._alarm = until
+        elif not self._role_is_free():
+            self._put_mark(b"")
+
+    def _sweep(self) -> bool:
+        """Take what has come too late, or was not asked for, if nobody reads. Whether there was anything."""
+        role, mailbox = self._role, self._mailbox
+        assert mailbox is not None
+        found = False
+        if role.acquire(False):
+            try:
+                while mailbox.take_into(self._received):
+                    found = True
+                    self._take_received()
+            finally:
+                role.release()
+            if self._parked or self._submitted:
+                self._pass_on()
+        return found
 
     def _put_mark(self, mark: bytes) -> None:
         try:

@@ -45,7 +45,7 @@ from heros.net.link import NetLink
 from heros.net.packets import ALIGNMENT, CLIENT, HEAD, REPLIES, SERVER, SHORT, Kind, Packet, head, parse
 from heros.net.readers import Readers
 from heros.net.replies import Replies
-from heros.transport import Channel, Peer, Receiver, Task
+from heros.transport import Channel, Nobody, Peer, Receiver, Task
 from heros.workers import Strand, Workers
 
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ log = logging.getLogger("heros.net")
 CLOSE_SECONDS: Final = 1.0
 """How long ``close`` waits for a session that is still being opened: the process may be about to end."""
 
+FLUSH_SECONDS: Final = 0.5
+STUCK_SECONDS: Final = 0.1
+"""How long ``close`` has what is queued sent: at all, and while no peer takes any of it."""
+
 MAX_COMPLAINTS: Final = 1000
 """Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
 
-LET_BY_SECONDS: Final = 0.001
-"""How long a reader whose packets came early lets another one, which has those before, have the global lock."""
+PAUSE_SECONDS: Final = 0.001
+"""For which others get the global lock: from a reader whose packets came early, for the one that has those before; and
+from ``flush``, between two looks."""
 
 MAX_LOST: Final = 1000
 """Nodes whose return is logged; most of those that are lost were ended, and do not return."""
@@ -241,7 +246,8 @@ class Network:
         if not self._wait_alive(entry.node_id, deadline):
             raise HEROUnavailable(f"HERO {entry.name!r}: its process (pid {entry.pid} on {entry.host}) is gone")
         peer = Peer(entry.node_id, entry.pid, entry.host)
-        channel = NetChannel(self._surroundings, peer, secrets.randbits(64), receiver)
+        apart = partial(self.connect, entry, Nobody())
+        channel = NetChannel(self._surroundings, peer, secrets.randbits(64), receiver, apart)
         try:
             self._greet(channel, deadline, timeout)
         except BaseException:
@@ -306,7 +312,7 @@ class Network:
 
     def _mark(self, mark: bytes) -> None:
         own = self._own.node_id
-        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark)
+        self._bus.put(keys.inbox(self.realm, own, REPLIES, own), mark, here=True)
 
     def _on_packet(self, key: str, payload: bytes, attachment: bytes | None, inbox: int) -> End | None:
         """The end that has taken the packet."""
@@ -331,7 +337,7 @@ class Network:
             end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
             if end is not None:
                 if end.inboxes[inbox].take(packet) and inbox == SERVER:
-                    time.sleep(LET_BY_SECONDS)
+                    time.sleep(PAUSE_SECONDS)
                 return end
             self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:
@@ -434,10 +440,29 @@ class Network:
 
     # -- the end ----------------------------------------------------------------------------------------------
 
+    def flush(self) -> None:
+        """Have sent what was accepted: the last samples and replies of a program that ends. Waits for those peers that
+        read, and not long."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        before, since = (0, 0), 0.0
+        while True:
+            outboxes = [outbox for end in list(self._ends.values()) if not end.closed for outbox in end.outboxes()]
+            backlog = sum(outbox.backlog for outbox in outboxes) + self._gateway.backlog
+            if not backlog:
+                return
+            now, state = time.monotonic(), (backlog, sum(outbox.packets for outbox in outboxes))
+            if state != before:
+                before, since = state, now
+            if now >= deadline or now - since >= STUCK_SECONDS:
+                log.info("%d bytes are not sent, as this process closes the network", backlog)
+                return
+            time.sleep(PAUSE_SECONDS)
+
     def close(self) -> None:
-        """End every channel and the session, in about a second at most, whatever the peers do."""
+        """End every channel and the session, in less than two seconds, whatever the peers do."""
         if self._closed:
             return
+        self.flush()
         self._closed = True
         atexit.unregister(self.close)
         self._discovery.close()
@@ -449,6 +474,7 @@ class Network:
             channel.end(reason)
         if self._opened.wait(CLOSE_SECONDS):
             self._bus.close()
+        self._replies.close()
 
     def abandon(self) -> None:
         """In a forked child: forget everything without a word. The session stays the parent's."""

@@ -45,7 +45,7 @@ from heros.shm.leases import NoRoom
 from heros.shm.outbox import Outbox
 from heros.shm.placement import Placement
 from heros.shm.records import NO_BUFFERS, SHORT_HEADER, Body, Record, encode, stage
-from heros.transport import OnReply, Peer, Receiver, Reply, Transport
+from heros.transport import Nobody, OnReply, Peer, Receiver, Reply, Transport
 from heros.wire import FRAME, Kind
 from heros.workers import Workers, in_main_thread
 
@@ -83,16 +83,6 @@ class _Waiter:
             self.gate.release()
 
 
-class _Nobody:
-    """The receiver of a channel that is for calls only."""
-
-    def receive(self, *_: object) -> None:
-        pass
-
-    def closed(self, *_: object) -> None:
-        pass
-
-
 class ShmChannel(Endpoint):
     """See ``transport.Channel``.
 
@@ -114,7 +104,7 @@ class ShmChannel(Endpoint):
         requests, replies, events = agreement.rings
         self._receiver = receiver
         self._request_bell = agreement.request_bell
-        self._rang = False
+        self._server_slept = False
         self._requests = Outbox(requests, self._ring_requests, workers, self._borrowed)
         self._returning = self._requests
         self._replies = Inbox(replies, _REPLIES, self._borrowed.borrow, self._take_release)
@@ -176,9 +166,9 @@ class ShmChannel(Endpoint):
             frame = self._read_frame(self._spin.quick)
             if frame is None or frame[0][4] != call_id:
                 frame = self._read_until(call_id, deadline, frame)
-            elif self._rang:
-                self._placement.sign()  # the server slept, and has replied before this thread could look
-            self._rang = False
+            elif self._server_slept:
+                self._placement.sign()  # and has replied before this thread could look
+            self._server_slept = False
             self._reading = False
             self._release_role()
             if self._parked or self._pending or self._lent.loans:  # SYNC POINT: role
@@ -288,7 +278,7 @@ class ShmChannel(Endpoint):
     # -- requests ---------------------------------------------------------------------------------------------
 
     def _ring_requests(self) -> None:
-        self._rang = True
+        self._server_slept = True
         self._request_bell.ring()
 
     def _check_open(self) -> None:
@@ -588,5 +578,5 @@ def connect(
     Raises:
         RemoteTransportError: shared memory cannot be used with it; says why.
     """
-    apart = partial(connect, path, own, node_id, workers, _Nobody(), timeout)
+    apart = partial(connect, path, own, node_id, workers, Nobody(), timeout)
     return ShmChannel(open_channel(path, own, node_id, timeout), workers, receiver, process_arena(), apart)

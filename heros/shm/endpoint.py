@@ -43,7 +43,8 @@ _NUMBER: Final = struct.Struct("=Q")
 
 _SHORTEST_TICK: Final = 0.02
 _LONGEST_TICK: Final = 1.0
-"""Between two looks for leases that no record has taken back: doubled each time, up to the longest."""
+"""Between two looks for leases that no record has taken back: doubled each time, up to the longest. The shortest also
+between two tries to ring through a full socket."""
 
 
 class _Abandonable(Protocol):
@@ -85,7 +86,7 @@ class Endpoint:
         self._fd = agreement.sock.fileno()
         self._bells: list[Doorbell] = [agreement.request_bell, agreement.reply_bell]
         self._socket_lock = threading.RLock()
-        self._rang = False
+        self._rung_for_events = False
         self._lost: BaseException | None = None
         self.closed = False
         """True once the peer is lost or ``close`` was called."""
@@ -113,8 +114,8 @@ class Endpoint:
     def _on_socket(self) -> None:
         """The socket is readable: what its handler on a worker does. May also be called by anyone."""
         gone = self._read_socket()
-        if self._rang:
-            self._rang = False
+        if self._rung_for_events:
+            self._rung_for_events = False
             self._on_ring()
         if gone is not None:
             self._lose(gone)
@@ -127,7 +128,7 @@ class Endpoint:
         gone = self._read_socket()
         if isinstance(gone, DecodeError):
             raise gone
-        if gone is not None or self._rang:
+        if gone is not None or self._rung_for_events:
             self._workers.post(self._on_socket)
 
     def _read_socket(self) -> BaseException | None:
@@ -160,7 +161,7 @@ class Endpoint:
         if fds:
             raise DecodeError("a message on the socket comes with a descriptor that it should not have")
         if kind == RING and not data:
-            self._rang = True
+            self._rung_for_events = True
         elif kind == _RETIRED and len(data) == _NUMBER.size:
             self._borrowed.segments.pop(_NUMBER.unpack(data)[0], None)
         elif kind == _BYE:
@@ -180,7 +181,8 @@ class Endpoint:
             return True
 
     def _ring_socket(self) -> None:
-        self._send_message(RING)  # when there is no room, something else is there to wake the peer
+        if not self._send_message(RING):  # full of what wakes the peer, but not its reader of ``events``
+            self._workers.call_later(_SHORTEST_TICK, self._ring_socket)
 
     def _announce(self, segment: Segment) -> None:
         if not self._send_message(_SEGMENT + _NUMBER.pack(segment.number), (segment.fd,)):

@@ -320,12 +320,15 @@ class Lead:
         me = get_ident()
         alone = False
         while True:
+            task = None
             try:
                 frame = read(spin.quick)
                 task = None if frame is None else receive(*frame)
                 if drains and task is not None:
                     self._drain()
             except Exception as error:  # a DecodeError, or, as it were, a MemoryError: who reads on would lose a frame
+                if task is not None:  # of the frame before it; it may hold a strand
+                    self._workers.post(task)
                 self._fail(error)
                 return None
             if frame is None:

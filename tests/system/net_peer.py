@@ -248,6 +248,10 @@ def main() -> None:
             ).start()
         elif command == "flood":  # more than fits into any queue, to one that may not read
             channels[arguments[0]][0].submit(0, CHECKSUM, 1, 0, b"", [pattern(64 << 20)], lambda reply: None)
+        elif command == "publish-and-exit":  # to the first client, as the last thing that it does
+            node.server.publish(node.server.links[0], *arguments, reliable=True)
+            node.net.close()
+            sys.exit(7)
         elif command == "exit":
             node.net.close()
             sys.exit(7)

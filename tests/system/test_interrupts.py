@@ -216,3 +216,27 @@ def test_a_signal_handler_may_call_what_the_main_thread_waits_for(
             helper.join(20)
         finally:
             signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_handler_may_call_in_the_middle_of_sending_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("HEROS_TRANSPORT", "net")
+    monkeypatch.setenv("HEROS_NET", "on")
+    monkeypatch.setenv("HEROS_ZENOH_CONFIG", zenoh_config(port, listen=True))
+    with Child(SERVER, env={"HEROS_ZENOH_CONFIG": zenoh_config(port, listen=False)}) as server:
+        server.ready()
+        stage = heros.RemoteHERO("stage", timeout=20.0)
+        outbox = stage._binding.bound.channel._outbox
+        put = outbox._put
+
+        def put_once_and_be_interrupted(payload: object, attachment: bytes | None = None) -> None:
+            outbox._put = put
+            put(payload, attachment)
+            signal.raise_signal(signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: stage.stop())
+        try:
+            outbox._put = put_once_and_be_interrupted
+            assert stage.move() is True
+        finally:
+            signal.signal(signal.SIGUSR1, before)

@@ -20,6 +20,7 @@ from heros.demo.loopback import zenoh_config
 from heros.net.bus import Bus
 from heros.net.legacy import cbor, translate
 from heros.node import current
+from heros.sessions import session_manager
 from tests.harness import ORIGINAL, Child, wait_until
 from tests.system.lab import Instrument
 from tests.system.original import Original, OriginalError
@@ -306,6 +307,14 @@ def test_a_burst_of_samples_arrives(original):
     original.ask("got = []\none.tick.connect(got.append)\none.fire(5000)")
     original.wait_for("len(got) == 5000")
     assert original.ask("got == list(range(5000))")
+
+
+def test_the_last_samples_before_the_network_is_closed_arrive(original, one):
+    original.ask("got = []\none.tick.connect(got.append)")
+    wait_until(lambda: one.tick.publisher.wanted, 60)
+    one.fire(1000)
+    session_manager.force_close()
+    original.wait_for("len(got) == 1000")
 
 
 def test_every_sample_of_a_reliable_event_arrives(original, one):

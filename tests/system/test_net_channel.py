@@ -159,6 +159,20 @@ def test_events_arrive_in_order_and_none_is_lost_without_a_word(lab: Lab, count:
     assert client.frames[-1][0][0] == Kind.END
 
 
+@pytest.mark.parametrize(("count", "size"), [(1000, 0), (20, limits.MIB)])
+def test_the_last_samples_of_a_program_that_ends_arrive(lab: Lab, count: int, size: int) -> None:
+    server = lab.process("dev")
+    channel, client = lab.connect("dev")
+    assert add(channel) == 5
+    assert server.popen.stdin is not None
+    server.popen.stdin.write(json.dumps(["publish-and-exit", 9, count, size]).encode() + b"\n")
+    server.popen.stdin.flush()
+    assert server.popen.wait(30) == 7
+    wait_until(lambda: client.ends)
+    assert [fields[5] for fields, _, _ in client.frames if fields[0] == Kind.SAMPLE] == list(range(1, count + 1))
+    assert client.frames[-1][0][0] == Kind.END
+
+
 def test_a_stopped_subscriber_does_not_delay_the_publisher_or_others(lab: Lab) -> None:
     """FAULTS 6: the backlog is bounded, ``publish`` says so at once, and what was accepted arrives when it resumes."""
     reader = lab.process()
@@ -357,6 +371,54 @@ def test_garbage_does_not_harm(lab: Lab, caplog: pytest.LogCaptureFixture) -> No
     assert client.frames == []
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
+
+
+def test_replies_that_nobody_waits_for_do_not_fill_the_mailbox(lab: Lab) -> None:
+    """Anybody may send them, also to a node that calls nobody; and Zenoh waits for room in the mailbox."""
+    server = lab.process("dev")
+    channel, _ = lab.connect("dev")
+    key = keys.inbox(lab.realm, server.node_id, REPLIES, "stranger")
+    for _ in range(3 * limits.NET_MAILBOX_PACKETS):
+        lab.node.net._bus.put(key, bytes(2000))
+    assert add(channel) == 5
+
+
+def test_a_call_ends_with_its_peer_while_all_workers_wait(lab: Lab) -> None:
+    """They may be waiting for the same peer."""
+    server = lab.process("dev")
+    channel, _ = lab.connect("dev")
+    workers = lab.node.workers
+    workers._limit = count = len(workers._threads) + 4
+    errors: list[BaseException] = []
+
+    def hang() -> None:
+        try:
+            call(channel, SLEEP, b"600", timeout=None)
+        except PeerLost as error:
+            errors.append(error)
+
+    for _ in range(2 * count):
+        workers.post(hang)
+    wait_until(lambda: workers._tasks and not workers.spare())
+    wait_until(lambda: len(channel._pending) >= count - 2)  # Zenoh's requests are read by two workers
+    server.kill()
+    wait_until(lambda: len(errors) == 2 * count, 60)
+
+
+def test_a_time_out_passes_while_all_workers_are_busy(lab: Lab) -> None:
+    lab.process("dev")
+    channel, _ = lab.connect("dev")
+    free = threading.Event()
+    workers = lab.node.workers
+    workers._limit = len(workers._threads)
+    for _ in range(2 * workers._limit):
+        workers.post(free.wait)
+    wait_until(lambda: workers._tasks and not workers.spare())
+    try:
+        with pytest.raises(CallTimeout):
+            call(channel, SLEEP, b"600", timeout=0.5)
+    finally:
+        free.set()
 
 
 def test_versions_that_do_not_match_are_refused_in_words(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,25 @@ def test_events_arrive_in_order(channel: ShmChannel, receiver: Silent) -> None:
     assert [fields[5] for fields, _ in receiver.samples] == list(range(1, count + 1))
 
 
+def test_a_call_does_not_make_a_worker_forget_that_it_was_rung_for_samples(
+    channel: ShmChannel, receiver: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_socket = channel._read_socket
+    beside: list[BaseException | None] = []
+
+    def read_socket_beside_a_call() -> BaseException | None:
+        gone = read_socket()  # of the doorbell, among others
+        if not beside:
+            beside.append(gone)
+            call(channel, Do.ECHO)
+        return gone
+
+    monkeypatch.setattr(channel, "_read_socket", read_socket_beside_a_call)
+    call(channel, Do.EVENTS, number=1)
+    wait_until(lambda: receiver.samples)
+    assert beside == [None]
+
+
 def test_frames_are_dropped_rather_than_mixed(channel: ShmChannel, receiver: Silent) -> None:
     sent, _skipped = map(int, call(channel, Do.FRAMES, number=300, timeout=60).header.split())  # type: ignore[union-attr]
     wait_until(lambda: len(receiver.samples) == sent)

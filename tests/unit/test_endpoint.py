@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("shared memory needs Linux", allow_module_level=True)
 
-from heros.shm.endpoint import Endpoint
+from heros.shm.endpoint import RING, Endpoint
 
 
 class Clock:
@@ -64,3 +66,29 @@ def test_there_is_one_timer_however_often_something_is_borrowed_beside_it() -> N
     clock.tick()
     clock.tick()
     assert len(clock.timers) == 1
+
+
+def test_a_reader_is_rung_for_as_soon_as_the_socket_has_room() -> None:
+    """What fills the socket wakes the peer, and does not say that there is something on the ring."""
+    clock = Clock()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+
+    class End(Endpoint):
+        def __init__(self) -> None:
+            self._socket = ours
+            self._socket_lock = threading.RLock()
+            self._workers: Any = clock
+
+    with ours, theirs:
+        end = End()
+        sent = 0
+        while end._send_message(b"something else"):
+            sent += 1
+        end._ring_socket()
+        clock.tick()
+        for _ in range(sent):
+            assert theirs.recv(100) == b"something else"
+        clock.tick()
+        assert theirs.recv(100) == RING
+        clock.tick()
+        assert clock.timers == []

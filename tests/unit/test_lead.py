@@ -147,3 +147,22 @@ def test_a_call_behind_returned_leases_is_carried_out_though_a_collector_reads_i
     rig.task = done.set
     rig.lead.collect()
     wait_until(done.is_set)
+
+
+def test_the_work_of_a_frame_is_done_though_the_one_behind_it_makes_no_sense(rig: Rig) -> None:
+    """The task may hold a strand, which would otherwise be taken for good: also after a new connection."""
+    rig.lead._drains = True
+    done = threading.Event()
+    rig.task = done.set
+
+    def fail_at_the_second() -> None:
+        if rig.received:
+            raise MemoryError("no memory")
+
+    rig.on_receive = fail_at_the_second
+    rig.lead.start()
+    rig.send(b"first")
+    rig.send(b"second")
+    rig.lead.enter()
+    assert len(rig.failures) == 1
+    wait_until(done.is_set)

@@ -397,6 +397,11 @@ def test_errors_of_old_versions_are_texts():
     assert codec.decode(header)[0].message == "division by zero"
 
 
+def test_an_error_reply_may_hold_what_numpy_makes_and_cannot_show():
+    array = cbor2.dumps(cbor2.CBORTag(4242, [[1], b"M8", bytes(8)]))
+    assert codec.decode(translate.read_error(array, NODE))[0].message == "a value that cannot be shown (ndarray)"
+
+
 def test_an_error_that_was_passed_on_has_no_module():
     value = {"__heros_error__": True, "type": "ValueError", "module": None, "message": "m", "traceback": None}
     assert cbor.error_of(value) == ErrorDescription("ValueError", "builtins", "m", "")

@@ -17,6 +17,7 @@ from heros.net.legacy.channel import SAMPLE_OVERHEAD, LegacyChannel, _Feed
 from heros.net.legacy.entry import LegacyEntry, read_descriptor
 from heros.transport import Channel, Link, Reply, Task
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
+from tests.system.test_interrupts import interrupt, places
 
 ZID, OTHER = "aa", "bb"
 ENTRY = LegacyEntry("realm", "hero", "1", "1", zid=ZID)
@@ -124,6 +125,35 @@ def error_of(outcome: Reply | BaseException) -> tuple[int, Any]:
     assert isinstance(outcome, Reply)
     assert outcome.fields[0] == Kind.ERROR
     return outcome.fields[2], codec.decode(outcome.header)[0]
+
+
+class Answering(Wire):
+    """A bus that answers each query at once."""
+
+    def query(
+        self, key: str, payload: bytes | None, timeout: float, on_answer: OnAnswer, on_done: Callable[[], None]
+    ) -> None:
+        on_answer(Answer("", cbor.encode(MEMBERS if payload is None else 3, "own"), False, True, ZID))
+        on_done()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_point_of_a_call_leaves_the_channel_usable():
+    rig = Rig()
+    rig.bus = rig.channel._bus = Answering()  # type: ignore[assignment]
+    rig.channel.connect(1)
+    rig.channel.call(0, NodeMember.BIND, 0, 0, codec.encode(["realm", "hero", ""])[0], (), 20)
+
+    def call() -> Any:
+        reply = rig.channel.call(Op.CALL, 0, 1, 0, NOTHING, (), 20)
+        return codec.decode(reply.header)[0]
+
+    found = [place for place in places(call) if place[0].co_filename.endswith(("legacy/channel.py", "workers.py"))]
+    assert sum(interrupt(call, where) for where in found) > 10
+    for _ in range(3):
+        replies = rig.submit(Op.CALL, 0, 1, NOTHING)
+        rig.workers.run()
+        assert isinstance(replies[0], Reply)
 
 
 def test_the_description_and_a_call():

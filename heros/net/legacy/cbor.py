@@ -52,7 +52,7 @@ from heros import limits
 from heros.codec import ErrorDescription, HeroReference, MemberReference, ObjectReference, dtypes, layout, nesting
 from heros.exceptions import DecodeError, EncodeError, HEROSError
 
-__all__ = ["INSTALL", "OLD", "available", "decode", "encode", "encode_error", "error_of"]
+__all__ = ["INSTALL", "OLD", "available", "decode", "encode", "encode_error", "error_of", "shown"]
 
 INSTALL: Final = 'pip install "heros[legacy]"'
 
@@ -391,11 +391,19 @@ def error_of(value: Any) -> ErrorDescription:
     if isinstance(value, ErrorDescription):
         return value
     if not isinstance(value, Mapping) or not value.get(_MARKER):
-        return ErrorDescription("RemoteHEROError", "heros.exceptions", str(value), "")
+        return ErrorDescription("RemoteHEROError", "heros.exceptions", shown(value), "")
     kind = _text(value.get("type")) or "RemoteHEROError"
     # An error that an existing HERO passes on has lost its module, and one without a type had none to begin with.
     module = _text(value.get("module")) or ("heros.exceptions" if kind == "RemoteHEROError" else "builtins")
     return ErrorDescription(kind, module, _text(value.get("message")), _text(value.get("traceback")))
+
+
+def shown(value: Any) -> str:
+    """``value``, which :func:`decode` has given, for people. numpy cannot show all arrays that it can make."""
+    try:
+        return repr(value) if isinstance(value, np.ndarray) else str(value)
+    except ValueError:
+        return f"a value that cannot be shown ({type(value).__name__})"
 
 
 def _text(value: Any) -> str:

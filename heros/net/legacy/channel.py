@@ -58,7 +58,7 @@ from heros.net.legacy import cbor, translate
 from heros.net.legacy.descriptor import capabilities_from_legacy
 from heros.net.legacy.entry import LegacyEntry
 from heros.net.legacy.waiter import Waiter
-from heros.transport import OnReply, Peer, Receiver, Reply, Transport
+from heros.transport import OnReply, Peer, Receiver, Reply, Task, Transport
 from heros.wire import Fault, Fields, Kind, NodeMember, Op
 from heros.workers import Strand, Workers
 
@@ -188,7 +188,8 @@ class LegacyChannel:
         self._token: Declared | None = None
         self._idents = itertools.count(1)
         self._calls: dict[int, _Call] = {}
-        self._sending = Strand()
+        self._turn = threading.RLock()  # an RLock can be asked whether this thread has it (docs/decisions/0008)
+        self._queue: deque[Task] = deque()
         self._unanswered = 0
         self._counting = threading.Lock()
         self._arrivals = Strand()
@@ -348,18 +349,42 @@ class LegacyChannel:
             may_wait = self._unanswered + nbytes <= UNREAD_BYTES
             self._unanswered += nbytes
         send = partial(self._send, ident, nbytes, keys.member(self._entry.realm, self._entry.name, suffix), payload)
-        if not may_wait or in_callback():
-            self._sending.post(send, self._workers)
-        elif self._sending.acquire():
-            try:
+        if may_wait and not in_callback():
+            if self._turn._is_owned():  # type: ignore[attr-defined]  # in a signal handler, which must not wait for itself
                 send()
-            finally:
-                ready = self._sending.leave()
-                if ready is not None:
-                    self._workers.post(partial(self._sending.go_on, ready))
-        else:
-            self._sending.post(send, self._workers)
+                return ident
+            if not self._queue and self._send_now(send):
+                return ident
+        self._queue.append(send)
+        self._workers.post(self._send_queued)
         return ident
+
+    def _send_now(self, send: Task) -> bool:
+        """False, and nothing is done, when others are sending."""
+        try:
+            if not self._turn.acquire(False):
+                return False
+            send()
+            self._end_turn()
+        except BaseException:
+            self._end_turn()
+            raise
+        return True
+
+    def _end_turn(self) -> None:
+        """Give up the turn, if this thread has it. SYNC POINT: what is queued is looked for after that."""
+        if self._turn._is_owned():  # type: ignore[attr-defined]
+            self._turn.release()
+        if self._queue:
+            self._workers.post(self._send_queued)
+
+    def _send_queued(self) -> None:
+        if self._turn.acquire(False):  # else who has it looks at the queue after giving it up
+            try:
+                while self._queue:
+                    self._queue.popleft()()
+            finally:
+                self._end_turn()
 
     def _send(self, ident: int, nbytes: int, key: str, payload: bytes | None) -> None:
         if ident not in self._calls:  # it was given up, or the HERO is gone

@@ -14,6 +14,7 @@ import numpy as np
 from heros.codec import ErrorDescription, HeroReference, MemberReference, ObjectReference
 from heros.entry import Entry, check_name
 from heros.exceptions import DecodeError
+from heros.net.legacy import cbor
 
 __all__ = ["Descriptor", "capabilities_from_legacy", "capabilities_to_legacy", "descriptor_of"]
 
@@ -145,7 +146,7 @@ def _shown(default: Any) -> str | None:
     if isinstance(default, ErrorDescription):
         return f"{default.type}({default.message!r})"
     if isinstance(default, np.ndarray):
-        return repr(default)
+        return cbor.shown(default)
     return None
 
 

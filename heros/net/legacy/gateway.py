@@ -125,6 +125,12 @@ class Gateway:
                 hero.withdrawn = True
                 self._drop_events(hero)
 
+    @property
+    def backlog(self) -> int:
+        """Bytes of samples and replies that are still to be sent, in round numbers."""
+        events = [event for hero in list(self._heroes.values()) for event in hero.events or ()]
+        return self._outgoing.backlog + sum(event.backlog for event in events)
+
     def close(self) -> None:
         """The session is about to be closed. Never blocks."""
         self._closed.set()
@@ -328,6 +334,10 @@ class _Outgoing:
         self._nbytes = 0
         self._senders = 0
 
+    @property
+    def backlog(self) -> int:
+        return self._nbytes + self._senders
+
     def post(self, nbytes: int, send: Task) -> bool:
         """Have ``send`` called by a worker. False: it is large, and too much waits already. Never blocks."""
         with self._lock:
@@ -363,6 +373,11 @@ class _Event:
         self.audience = audience
         self._open_feed = open_feed
         self._feed: Feed | None = None
+
+    @property
+    def backlog(self) -> int:
+        feed = self._feed
+        return 0 if feed is None else feed.backlog
 
     def settle(self) -> None:
         present = self.audience.present

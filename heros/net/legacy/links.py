@@ -119,6 +119,11 @@ class Feed:
         self._complained = False
         self._on_reply: TakeReply | None = None
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that are still to be sent."""
+        return 0 if self.closed else self._backlog
+
     def open(self, object_id: int, index: int) -> None:
         """Subscribe. Raises ``HEROUnavailable``."""
         _ask(self._call, [self.IDENT, object_id, index])

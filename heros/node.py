@@ -123,6 +123,11 @@ class Node:
         """Whether it was closed, or belongs to the process that this one was forked from."""
         return self._closed
 
+    @property
+    def ending(self) -> bool:
+        """Whether it is closed, or about to be because the interpreter ends."""
+        return self._closed or self._exiting
+
     def _session_tags(self, realm: str) -> list[str]:
         network = self._networks.get(realm)
         return [f"_zid:{network.zid}"] if network is not None and network.zid else []

@@ -64,6 +64,8 @@ class Runtime(Protocol):
 
     @property
     def closed(self) -> bool: ...
+    @property
+    def ending(self) -> bool: ...
     def bind(self, realm: str, name: str, wait: float = ..., discovery: float = ...) -> Bound: ...
     def call_node(self, channel: Channel, member: NodeMember, arguments: list[Any]) -> Any: ...
 
@@ -247,7 +249,7 @@ class Subscription:
             self._detach()
             if not self._opening:
                 self._schedule(self._delay)
-        if not self._node.closed:  # at the end of a program every subscription ends, which is no news
+        if not self._node.ending:  # at the end of a program every subscription ends, which is no news
             log.info("%s: the subscription is interrupted (%s)", self.endpoint, reason)
 
     def _note_loss(self) -> None:

@@ -58,7 +58,6 @@ log = logging.getLogger("heros.net")
 CLOSE_SECONDS: Final = 1.0
 """How long ``close`` waits for a session that is still being opened: the process may be about to end."""
 
-LOOK_SECONDS: Final = 0.001
 FLUSH_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 0.1
 """How long ``close`` has what is queued sent: at all, and while no peer takes any of it."""
@@ -66,8 +65,9 @@ STUCK_SECONDS: Final = 0.1
 MAX_COMPLAINTS: Final = 1000
 """Nodes whose malformed packets are logged, each once; bounds what a flood of invented senders costs."""
 
-LET_BY_SECONDS: Final = 0.001
-"""How long a reader whose packets came early lets another one, which has those before, have the global lock."""
+PAUSE_SECONDS: Final = 0.001
+"""For which others get the global lock: from a reader whose packets came early, for the one that has those before; and
+from ``flush``, between two looks."""
 
 MAX_LOST: Final = 1000
 """Nodes whose return is logged; most of those that are lost were ended, and do not return."""
@@ -337,7 +337,7 @@ class Network:
             end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
             if end is not None:
                 if end.inboxes[inbox].take(packet) and inbox == SERVER:
-                    time.sleep(LET_BY_SECONDS)
+                    time.sleep(PAUSE_SECONDS)
                 return end
             self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:
@@ -456,7 +456,7 @@ class Network:
             if now >= deadline or now - since >= STUCK_SECONDS:
                 log.info("%d bytes are not sent, as this process closes the network", backlog)
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
         """End every channel and the session, in less than two seconds, whatever the peers do."""

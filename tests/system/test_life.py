@@ -452,7 +452,7 @@ class Hero(heros.LocalHERO):
     @heros.event
     def tick(self): return 1
 hero = Hero("mine")
-other = heros.RemoteHERO("one", sys.argv[1], wait=10)
+other = heros.RemoteHERO("one", "realm", wait=10)
 other.tick.connect(print)
 threading.Thread(target=other.wait, daemon=True).start()
 array = other.image(1 << 20)
@@ -461,21 +461,15 @@ sys.exit(5)
 """
 
 
-@pytest.mark.parametrize("transport", [pytest.param("shm", marks=linux), "net"])
-def test_a_program_ends_with_its_own_exit_code_and_without_noise(transport, request, monkeypatch):
-    realm, changes = "realm", {}
-    if transport == "net":
-        realm = request.getfixturevalue("net_realm")
-        changes["HEROS_ZENOH_CONFIG"] = zenoh_config(int(os.environ["HEROS_TEST_PORT"]), listen=False)
-        heros.HEROObserver(realm)  # opens the listening side, to which the children connect
-    monkeypatch.setenv("HEROS_TRANSPORT", transport)
-    with Child(LAB, realm, env=changes) as server:
+@linux
+def test_a_program_ends_with_its_own_exit_code_and_without_noise():
+    with Child(LAB, "realm") as server:
         server.ready()
-        client = Child(EXIT, realm, env=changes)
+        client = Child(EXIT)
         client.ready()
         assert client.wait() == 5
         assert client.errors == ""
-        assert RemoteHERO("one", realm, wait=10).add(1) == 3
+        assert RemoteHERO("one", "realm").add(1) == 3
         client.close()
 
 
@@ -483,7 +477,7 @@ def test_a_program_ends_with_its_own_exit_code_and_without_noise(transport, requ
 def test_a_stopped_server_does_not_keep_its_client_from_ending():
     with Child(LAB, "realm") as server:
         server.ready()
-        client = Child(EXIT.replace("sys.exit(5)", "sys.stdin.readline(); sys.exit(5)"), "realm")
+        client = Child(EXIT.replace("sys.exit(5)", "sys.stdin.readline(); sys.exit(5)"))
         client.ready()
         server.stop()
         client.say("go")
@@ -493,9 +487,11 @@ def test_a_stopped_server_does_not_keep_its_client_from_ending():
 
 
 EXIT_NET = """
-import sys, threading, heros
+import logging, sys, threading, heros
 hero = heros.RemoteHERO("one", sys.argv[1], wait=20)
 assert heros.transport_of(hero) == "net"
+hero.tick.connect(print)
+logging.basicConfig(level=logging.INFO)
 def again():
     while True: hero.add(1)
 for target in (hero.wait, hero.wait, again, again):
@@ -548,7 +544,7 @@ def test_kill_9_leaves_nothing_behind(leak_oracle, victim):
         hero = RemoteHERO("one", "realm")
         image = hero.image(8 << 20)
         hero.tick.connect(lambda value: None)
-        with Child(EXIT.replace("sys.exit(5)", "sys.stdin.read()"), "realm") as client:
+        with Child(EXIT.replace("sys.exit(5)", "sys.stdin.read()")) as client:
             client.ready()
             if victim == "client":
                 client.kill9()

@@ -69,6 +69,7 @@ class Node:
     """``replies`` are the answers to SUBSCRIBE, in order: a start, an error, or what to do first."""
 
     closed = False
+    ending = False
 
     def __init__(self, place: Place, *replies: Any) -> None:
         self.workers = Clock()
@@ -305,7 +306,7 @@ def test_a_kept_sample_is_delivered_once_and_acknowledged_twice():
 def test_an_interruption_is_told_unless_it_is_the_end_of_this_process(ending, caplog):
     caplog.set_level(logging.INFO, "heros.event")
     bench = Bench(0).open()
-    bench.node.closed = ending
+    bench.node.ending = ending
     bench.lose()
     assert ("is interrupted (gone)" in caplog.text) is not ending
 

@@ -6,11 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from heros.buffers import Buffer
-from heros.exceptions import HEROSError, RemoteTransportError
+from heros.exceptions import HEROSError, PeerLost, RemoteTransportError
 from heros.net import keys
 from heros.net.bus import Bus, Sender
 from heros.net.inbox import Inbox
@@ -90,6 +89,7 @@ class End:
             self._frame,
             lambda: self._answer_ping(),
             lambda text: self.broken(text),
+            lambda text: self.end(PeerLost(f"{self.name} has closed the channel: {text}")),
         )
 
     def broken(self, text: str) -> None:
@@ -103,9 +103,12 @@ class End:
                 return
             self._reason = reason
         self._surroundings.forget(self.peer.node_id, self.channel, self.here)
-        self._outbox.close()
+        if tell is None:
+            self._outbox.close()
+            self._surroundings.workers.post(self._part)
+        else:
+            self._outbox.finish(tell.encode(), self._part)
         self.inboxes[self.here].close()
-        self._surroundings.workers.post(partial(self._part, tell))
         self._ended(reason)
         self._receiver.closed(self._self(), reason)
 
@@ -116,10 +119,8 @@ class End:
         except RemoteTransportError:
             pass  # the session is closed: the peer sees that by itself
 
-    def _part(self, tell: str | None) -> None:
-        """Say BYE and give the sender back."""
-        if tell is not None:
-            self.send_control(Kind.BYE, tell.encode())
+    def _part(self) -> None:
+        """Give the sender back. On a worker."""
         self._surroundings.bus.undeclare(self._sender)
 
     # -- for the subclass -------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class Inbox:
         peer: how the peer is called in log messages.
         lock: held during the calls; re-entrant.
         broken: called when the stream cannot go on.
+        on_bye: called with the reason when the other end has said that this was all.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Inbox:
         on_frame: OnFrame,
         on_ping: Callable[[], None],
         broken: Callable[[str], None],
+        on_bye: Callable[[str], None],
     ) -> None:
         self._peer = peer
         self._workers = workers
@@ -86,6 +88,7 @@ class Inbox:
         self._on_frame = on_frame
         self._on_ping = on_ping
         self._broken = broken
+        self._on_bye = on_bye
         self._expected = 1
         self._held: dict[int, Packet] = {}
         self._held_bytes = 0
@@ -186,6 +189,8 @@ class Inbox:
                 self._more(packet.sequence, packet.payload)
             elif kind == Kind.PING:
                 self._on_ping()
+            elif kind == Kind.BYE:
+                self._on_bye(packet.payload[HEAD.size :].decode(errors="replace"))
             elif kind != Kind.PONG:
                 raise DecodeError(f"a packet of unknown kind {kind}")
         except DecodeError as error:

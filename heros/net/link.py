@@ -105,6 +105,6 @@ class NetLink(End):
     def _ended(self, reason: HEROSError) -> None:
         self._replies.close()
 
-    def _part(self, tell: str | None) -> None:
-        super()._part(tell)
+    def _part(self) -> None:
+        super()._part()
         self._surroundings.bus.undeclare(self._reply_sender)

@@ -28,6 +28,7 @@ from heros.buffers import Buffer
 from heros.exceptions import RemoteTransportError
 from heros.net.bus import in_callback
 from heros.net.packets import ALIGNMENT, BATCH_BYTES, HEAD, PADDING, SHORT, Body, Kind, framed
+from heros.transport import Task
 from heros.workers import Workers
 
 __all__ = ["Lent", "Outbox", "Put", "Staged"]
@@ -96,6 +97,9 @@ class _Queued(NamedTuple):
     frame: bytes
     pieces: Iterable[object]
     control: int
+    """The kind of a packet that is a head, and ``frame``, which is a text then."""
+    done: Task | None = None
+    """What is run once it was sent."""
 
 
 class Outbox:
@@ -133,6 +137,8 @@ class Outbox:
         self._queue: deque[_Queued] = deque()
         self._sequence = 0
         self._closed = False
+        """Whether nothing more is taken."""
+        self._dropped = False
         self._next_pause = 0.0
         self._patience = 0.0
         self.backlog = 0
@@ -269,9 +275,15 @@ class Outbox:
         """Have a worker send a PING or a PONG, after all that is queued. Never blocks."""
         self._append(_Queued(HEAD.size, None, b"", (), kind))
 
+    def finish(self, text: bytes, done: Task) -> None:
+        """Have a worker send what is queued, say BYE with ``text``, and run ``done``. Nothing more is taken."""
+        self._closed = True
+        self._queue.append(_Queued(0, None, text, (), Kind.BYE, done))
+        self._wake()
+
     def close(self) -> None:
         """Forget what is queued."""
-        self._closed = True
+        self._closed = self._dropped = True
         self._queue.clear()
 
     def _append(self, queued: _Queued) -> None:
@@ -325,11 +337,13 @@ class Outbox:
                 taken += queued.nbytes
                 continue
             if queued.control:
-                self._send_packet(queued.control)
+                self._send_packet(queued.control, queued.frame)
             else:
                 self._send_large(queued.frame, queued.nbytes, queued.pieces)
             self._settle(queued.nbytes + taken)
             taken = 0
+            if queued.done is not None:
+                queued.done()
         if batch:
             self._send_batch(batch)
         self._settle(taken)
@@ -353,9 +367,10 @@ class Outbox:
         self._sequence = number
         self._unsure = None
 
-    def _send_packet(self, kind: int) -> None:
-        self._emit(*self._head(kind))
-        self.sent += HEAD.size + SENT_OVERHEAD
+    def _send_packet(self, kind: int, text: bytes) -> None:
+        number, head = self._head(kind)
+        self._emit(number, head + text)
+        self.sent += HEAD.size + len(text) + SENT_OVERHEAD
 
     def _send_batch(self, frames: list[bytes]) -> None:
         number, head = self._head(Kind.FRAMES)
@@ -366,7 +381,7 @@ class Outbox:
     def _send_large(self, frame: bytes, total: int, pieces: Iterable[object]) -> None:
         first = True
         for piece in pieces:
-            if self._closed:
+            if self._dropped:
                 return
             number, head = self._head(Kind.BEGIN, total) if first else self._head(Kind.MORE)
             self._emit(number, piece, head + frame if first else head)

@@ -95,7 +95,7 @@ class Kind(IntEnum):
     REFUSED = 3
     """Server to client: there is no link, and why."""
     BYE = 4
-    """The other end has closed the channel, or does not know it."""
+    """The other end has closed the channel: then it is the last packet of its stream. Or it does not know it."""
     FRAMES = 16
     """Any number of small frames."""
     BEGIN = 17

@@ -331,7 +331,7 @@ class Network:
                         return end
         try:
             packet = parse(payload, attachment)
-            if packet.kind < Kind.FRAMES:
+            if packet.kind < Kind.FRAMES and not packet.sequence:
                 self._on_control(sender, _END_OF[inbox], packet)
                 return None
             end = self._ends.get((sender, packet.channel, _END_OF[inbox]))
@@ -339,7 +339,8 @@ class Network:
                 if end.inboxes[inbox].take(packet) and inbox == SERVER:
                     time.sleep(PAUSE_SECONDS)
                 return end
-            self._on_stray(sender, _END_OF[inbox], packet)
+            if packet.kind != Kind.BYE:
+                self._on_stray(sender, _END_OF[inbox], packet)
         except DecodeError as error:
             if sender not in self._complained and len(self._complained) < MAX_COMPLAINTS:
                 self._complained.add(sender)

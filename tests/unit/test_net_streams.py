@@ -52,7 +52,9 @@ class Sink:
         self.frames: list[tuple[int, bytes, list[bytes]]] = []
         self.pings = 0
         self.broken: list[str] = []
-        self.inbox = Inbox("a test", workers, threading.RLock(), self._frame, self._ping, self.broken.append)
+        self.inbox = Inbox(
+            "a test", workers, threading.RLock(), self._frame, self._ping, self.broken.append, self.broken.append
+        )
 
     def _frame(self, fields: wire.Fields, header: memoryview, buffers: list[Any]) -> None:
         self.frames.append((fields[4], bytes(header), [bytes(buffer) for buffer in buffers]))

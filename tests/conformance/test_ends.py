@@ -177,6 +177,9 @@ def kill(pair: Pair) -> None:
 def let_it_kill_itself(pair: Pair) -> None:
     with pytest.raises(PeerLost):
         pair.client.call(Do.DIE)
+    server = pair.server
+    assert server is not None
+    wait_until(lambda: not server.alive)  # its connection ends before it does
 
 
 @pytest.mark.parametrize("end", [kill, let_it_kill_itself])

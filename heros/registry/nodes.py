@@ -110,14 +110,21 @@ class Nodes:
 
     def remove_if_dead(self, node_id: str) -> None:
         """Remove the files of a dead node. To be called when its entries have been removed."""
-        fd = self._open_if_dead(node_id)
-        if fd is None:
+        path = self._lock_path(node_id)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _NOT_A_LOCK_FILE and error.errno != errno.EISDIR:
+                raise
+            self.remove_files(node_id)
             return
         try:
-            self.remove_files(node_id)
+            # Alone, and with a lock file even if there was none: the node may come at this moment, and who found it
+            # dead before may not remove what it has made since.
+            if locks.take(fd, 0.0) and locks.names(path, fd):
+                self.remove_files(node_id)
         finally:
-            if fd >= 0:
-                locks.release(fd)
+            locks.release(fd)
 
     def pid(self, node_id: str) -> int | None:
         """The pid of a live node, as this process sees it; None if it cannot (another pid namespace).

@@ -24,6 +24,7 @@ if sys.platform != "linux":
     pytest.skip("host entries are kept on Linux only", allow_module_level=True)
 
 from heros.registry import Registry, locks
+from heros.registry.nodes import Nodes
 from tests.harness import wait_until
 
 PEER = Path(__file__).with_name("registry_peer.py")
@@ -413,6 +414,26 @@ def test_storm_of_additions_removals_and_lookups(
         process.ask("close")
     wait_until(lambda: not told.present)
     wait_until(lambda: files_in(directory) == clean)
+
+
+def test_a_node_that_comes_while_it_is_cleaned_up_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, remove = Nodes(tmp_path), Nodes.remove_files
+    joined: list[int] = []
+
+    def remove_late(self: Nodes, node_id: str) -> None:
+        comer.start()
+        comer.join(0.2)  # it may be there at once, or wait for its turn
+        remove(self, node_id)
+
+    comer = threading.Thread(target=lambda: joined.append(nodes.join("node")))
+    monkeypatch.setattr(Nodes, "remove_files", remove_late)
+    nodes.socket_path("node").touch()  # all that a dead one has left
+    nodes.remove_if_dead("node")
+    comer.join(20)
+    assert nodes.is_alive("node")
+    locks.release(joined[0])
 
 
 def test_joining_and_leaving_while_others_clean_up(start: Callable[..., Process], directory: Path) -> None:

@@ -3,18 +3,22 @@ neighbour's."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import socket
 
 __all__ = ["free_port", "zenoh_config"]
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 on which nobody listens at this moment. It is none of those that the system gives to
+    whoever asks for any, one of which could be gone before it is used."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def zenoh_config(port: int, listen: bool) -> str:

@@ -294,7 +294,7 @@ class Network:
         finally:
             self._attempts.pop((peer.node_id, channel.channel), None)
 
-    # -- what arrives: for clients on zenoh's threads, for servers on those of ``readers`` ----------------------
+    # -- what arrives: samples on zenoh's threads, requests on those of ``readers``, replies on their callers' ---
 
     def _on_client_packet(self, key: str, payload: bytes, attachment: bytes | None) -> None:
         self._on_packet(key, payload, attachment, CLIENT)
